@@ -22,7 +22,7 @@ from triptych.core.text import block, line
 from triptych.jobs.service import ServiceConfig
 from triptych.providers import load, names
 from triptych.providers.client import Account, redact
-from triptych.providers.url_safety import site
+from triptych.providers.url_safety import may_carry_key, site
 
 TOKEN_CHARS = 16
 """The shortest token of an HTTP client; shorter ones can be guessed."""
@@ -33,7 +33,35 @@ SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
 _SIGNATURE = re.compile(r"(/files/[^\s?'\"<>]*\?)[^\s'\"<>\\]+")
 """The signature in the URL of a file."""
 
+_OAUTH = tuple(
+    f"TRIPTYCH_OAUTH_{name}"
+    for name in (
+        *("ISSUER", "AUDIENCE", "SCOPE_PREFIX", "GROUPS_CLAIM"),
+        *("INTROSPECTION_URL", "CLIENT_ID", "CLIENT_SECRET"),
+    )
+)
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+@dataclass(frozen=True, slots=True)
+class IntrospectionSettings:
+    """The endpoint that is asked about opaque access tokens, and this server's name and password there."""
+
+    url: str
+    client_id: str
+    client_secret: SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthSettings:
+    """The identity provider of an HTTP server. `audience` None is the server's own URL."""
+
+    issuer: str
+    audience: str | None = None
+    scope_prefix: str = ""
+    groups_claim: str = "groups"
+    introspection: IntrospectionSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +75,8 @@ class Settings:
     """The URL at which clients reach an HTTP server: scheme, host and port, as `url_safety.site` spells them."""
     links: bool | None = None
     """Whether results have links to their images; None: chosen for each client."""
+    oauth: OAuthSettings | None = None
+    """The identity provider whose access tokens count over HTTP; None without one."""
 
 
 def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
@@ -68,6 +98,8 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
             default_provider=default or (hosted[0] if hosted else "draft"),
             allowed_dirs=_allowed_dirs(environ, remote),
             budget_usd=_money(environ, "TRIPTYCH_BUDGET_USD", Decimal(10)),
+            owner_budget_usd=_money(environ, "TRIPTYCH_OWNER_BUDGET_USD", None),
+            group_budgets_usd=_group_budgets_usd(environ),
             confirm_usd=_confirm_usd(environ),
             live_models=_live_models(environ),
             database_url=_database_url(environ),
@@ -77,6 +109,7 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
         log_level=log_level(environ),
         public_url=_public_url(environ),
         links=_on_or_off(environ, "TRIPTYCH_LINKS"),
+        oauth=_oauth(environ),
     )
 
 
@@ -198,7 +231,63 @@ def _confirm_usd(environ: Mapping[str, str]) -> Decimal:
     return Decimal("Infinity") if value is None else value
 
 
-def _money(environ: Mapping[str, str], name: str, default: Decimal) -> Decimal | None:
+def _group_budgets_usd(environ: Mapping[str, str]) -> dict[str, Decimal]:
+    """Return the cap of each group, in the order of the setting."""
+    variable, found = "TRIPTYCH_GROUP_BUDGETS_USD", {}
+    for item in filter(None, map(str.strip, environ.get(variable, "").split(","))):
+        name, _, amount = (part.strip() for part in item.rpartition("="))
+        usd = _money({variable: amount}, variable, None) if name and amount else None
+        if usd is None or name in found:
+            raise errors.BadRequest(
+                f"{variable} must be groups with their amounts in US dollars, each group once, such as "
+                f"design=20,press=5; it has {errors.quoted(item, 60)}."
+            )
+        found[name] = usd
+    return found
+
+
+def _oauth(environ: Mapping[str, str]) -> OAuthSettings | None:
+    given = {name: text for name in _OAUTH if (text := environ.get(name, "").strip())}
+    issuer = given.pop("TRIPTYCH_OAUTH_ISSUER", "")
+    if not issuer:
+        if given:
+            raise errors.BadRequest(f"{min(given)} needs TRIPTYCH_OAUTH_ISSUER, the URL of the identity provider.")
+        return None
+    endpoint = given.get("TRIPTYCH_OAUTH_INTROSPECTION_URL")
+    for name, url in (("ISSUER", issuer), ("INTROSPECTION_URL", endpoint)):
+        if url and (not may_carry_key(url) or (name == "ISSUER" and re.search(r"[?#]", url))):
+            raise errors.BadRequest(
+                f"TRIPTYCH_OAUTH_{name} must be an https:// URL without credentials, as the identity provider spells "
+                "it (http:// only for this machine)."
+            )
+    introspection = None
+    if endpoint:
+        client_id, secret = given.get("TRIPTYCH_OAUTH_CLIENT_ID"), _secret(environ, "TRIPTYCH_OAUTH_CLIENT_SECRET")
+        if not client_id or not secret:
+            raise errors.BadRequest(
+                "TRIPTYCH_OAUTH_INTROSPECTION_URL needs TRIPTYCH_OAUTH_CLIENT_ID and TRIPTYCH_OAUTH_CLIENT_SECRET: the "
+                "name and the password of this server at the identity provider."
+            )
+        introspection = IntrospectionSettings(endpoint, client_id, secret)
+    return OAuthSettings(
+        issuer=issuer,
+        audience=given.get("TRIPTYCH_OAUTH_AUDIENCE"),
+        scope_prefix=_scope_prefix(given.get("TRIPTYCH_OAUTH_SCOPE_PREFIX", "")),
+        groups_claim=given.get("TRIPTYCH_OAUTH_GROUPS_CLAIM", "groups"),
+        introspection=introspection,
+    )
+
+
+def _scope_prefix(text: str) -> str:
+    if not re.fullmatch(r"[!#-\[\]-~]*", text):  # the characters of a scope, RFC 6749, 3.3
+        raise errors.BadRequest(
+            "TRIPTYCH_OAUTH_SCOPE_PREFIX is what stands before triptych:read at the identity provider, such as "
+            f"api://triptych/; it is {errors.quoted(text, 100)}."
+        )
+    return text
+
+
+def _money(environ: Mapping[str, str], name: str, default: Decimal | None) -> Decimal | None:
     text = environ.get(name, "").strip().lower().removeprefix("$")
     if not text:
         return default

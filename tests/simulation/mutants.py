@@ -152,12 +152,12 @@ MUTANTS: Sequence[Mutant] = (
             Patch(
                 "triptych.jobs.job_creation",
                 "        plan = cost_check.with_quotes(plan, await",
-                "        balance = await self._store.tightest_budget(moment(self._clock), caller.owner)\n"
+                "        balance = await self._store.tightest_budget(moment(self._clock), caller.owner, caller.group)\n"
                 "        plan = cost_check.with_quotes(plan, await",
             ),
             Patch(
                 "triptych.jobs.job_creation",
-                "            await self._store.tightest_budget(moment(self._clock), caller.owner),\n",
+                "            await self._store.tightest_budget(moment(self._clock), caller.owner, caller.group),\n",
                 "            balance,\n",
             ),
         ),

@@ -166,7 +166,7 @@ def _around(moments: Moments, label: str, move: Callable[..., Any]) -> Callable[
 
 
 def watch_requests(moments: Moments) -> None:
-    bare, sent, next_event = client._client, Submission._submit_and_read, client._Stream.next_event
+    bare, sent, next_event = client.new_client, Submission._submit_and_read, client._Stream.next_event
     whose: ContextVar[str] = ContextVar("whose", default="a request's")
 
     async def told(event: str, info: Any, earlier: Any = None) -> None:
@@ -193,7 +193,7 @@ def watch_requests(moments: Moments) -> None:
         moments.reach("an event of a stream came")
         return came
 
-    client._client = lambda **options: bare(verify=NO_TLS, event_hooks={"request": [follow]}, **options)
+    client.new_client = lambda **options: bare(verify=NO_TLS, event_hooks={"request": [follow]}, **options)
     guarded_transport.connections = connections
     Submission._submit_and_read = submit  # type: ignore[method-assign,assignment]
     client._Stream.next_event = event  # type: ignore[method-assign]
@@ -237,7 +237,7 @@ async def warm_up() -> None:
     PIL.Image.init()
     machine.migrated()
     assert [processing, uploads, *(providers.load(name) for name in providers.names())]
-    await client._client(verify=NO_TLS).aclose()
+    await client.new_client(verify=NO_TLS).aclose()
 
 
 def killed(line: str) -> int:

@@ -289,7 +289,7 @@ class Case:
         return await edit_sequence(service, self._images, STEPS[0], self.shape.count, chosen)
 
 
-_bare_client = client._client
+_bare_client = client.new_client
 
 
 def _client(**options: Any) -> Any:

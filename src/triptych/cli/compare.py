@@ -136,17 +136,18 @@ async def _compared(
 async def _check(service: ImageService, quoted_usd: Decimal, cap_usd: Decimal | None, count: int) -> None:
     """Raise `errors.OverBudget` if the sum is above the cap or the budget, or needs a confirmation."""
     asked = format_usd(quoted_usd)
-    budget = (await service.spend(1)).budget
+    spend = await service.spend(1)
     if cap_usd is not None and quoted_usd > cap_usd:
         raise errors.OverBudget(
             f"The quotes of all {count} together are ${asked}, above the cap of ${format_usd(cap_usd)} "
             f"(--max-cost-usd). Nothing was sent."
         )
-    if budget.left is not None and quoted_usd > budget.left:
-        raise errors.OverBudget(
-            f"The quotes of all {count} together are ${asked}; ${format_usd(budget.left)} of the budget "
-            "(TRIPTYCH_BUDGET_USD) is left. Nothing was sent."
-        )
+    for budget in filter(None, (spend.budget, spend.owner_budget)):
+        if budget.left is not None and quoted_usd > budget.left:
+            raise errors.OverBudget(
+                f"The quotes of all {count} together are ${asked}; ${format_usd(budget.left)} of the budget "
+                f"({budget.setting}) is left. Nothing was sent."
+            )
     confirm_usd = read_config().confirm_usd
     if cap_usd is None and quoted_usd > confirm_usd:
         raise errors.OverBudget(

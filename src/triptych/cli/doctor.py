@@ -201,17 +201,21 @@ def _serving(settings: Settings) -> Iterator[Check]:
     tokens, public = settings.auth_tokens, settings.public_url
     unset = "not set; needed only to serve other machines"
     yield Check(about="TRIPTYCH_AUTH_TOKEN", state="ok" if tokens else "off", found="set" if tokens else unset)
+    if settings.oauth:
+        audience = settings.oauth.audience or (f"{public}/mcp" if public else "the server's own URL")
+        found = f"{settings.oauth.issuer}; tokens for {audience}"
+        yield Check(about="TRIPTYCH_OAUTH_ISSUER", state="ok", found=found)
     if not public:
         unset = "not set; needed only for an HTTP server behind a proxy or tunnel"
         yield Check(about="TRIPTYCH_PUBLIC_URL", state="off", found=unset)
-    elif tokens or (urlsplit(public).hostname or "") in LOOPBACK:
+    elif tokens or settings.oauth or (urlsplit(public).hostname or "") in LOOPBACK:
         yield Check(about="TRIPTYCH_PUBLIC_URL", state="ok", found=f"{public}; clients connect to {public}/mcp")
     else:
         yield Check(
             about="TRIPTYCH_PUBLIC_URL",
             state="fault",
             found=f"{public} is reachable from other machines, and there is no token: serve does not start",
-            mend="set TRIPTYCH_AUTH_TOKEN, or unset TRIPTYCH_PUBLIC_URL",
+            mend="set TRIPTYCH_AUTH_TOKEN or TRIPTYCH_OAUTH_ISSUER, or unset TRIPTYCH_PUBLIC_URL",
         )
 
 

@@ -197,13 +197,15 @@ def spend_text(result: SpendResult) -> str:
         lines = table(heads, [*rows, total]).split("\n")
     if result.total.charge_is_estimate:
         lines.append(ESTIMATED)
-    budget = result.budget
-    cap = "no cap" if budget.cap is None else f"of ${format_usd(budget.cap)}"
-    left = "" if budget.left is None else f"; ${format_usd(budget.left)} left"
-    lines.append(
-        f"Last 24 hours: ${format_usd(budget.spent)} spent, ${format_usd(budget.reserved)} reserved, "
-        f"{cap} (TRIPTYCH_BUDGET_USD){left}."
-    )
+    for budget, whose in ((result.budget, ""), (result.owner_budget, " of your own")):
+        if budget is None:
+            continue
+        cap = "no cap" if budget.cap is None else f"of ${format_usd(budget.cap)}"
+        left = "" if budget.left is None else f"; ${format_usd(budget.left)} left"
+        lines.append(
+            f"Last 24 hours{whose}: ${format_usd(budget.spent)} spent, ${format_usd(budget.reserved)} reserved, "
+            f"{cap} ({budget.setting}){left}."
+        )
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@
     │   ├── UnknownModel          no such model or provider
     │   ├── OutOfLimits           a count, size, format or prompt that the model does not take
     │   ├── NoKey                 the provider's key variable is not set
+    │   ├── NoScope               the caller signed in without the right to spend
     │   └── OverBudget            the quote is above a cap, or wants a confirmation
     ├── Refused               the provider refused before accepting: nothing was paid
     │   ├── KeyRejected           401 or 403
@@ -124,6 +125,12 @@ class OutOfLimits(BadRequest):
 
 class NoKey(BadRequest):
     kind = "no_key"
+
+
+class NoScope(BadRequest):
+    """The caller signed in without the right to spend."""
+
+    kind = "no_scope"
 
 
 class OverBudget(BadRequest):

@@ -9,15 +9,17 @@ Other packages use these modules. This file imports none of them, because a star
     look_results, model_results  the results that show looks, and models
     presenters    stored values as results
     file_links    signed URLs of image files
+    caller        who calls, and what they may do
     pruning       removes old image files
 
 The others serve this package alone: `job_creation`, `inputs` with `tables`, `looks`, `retries` and `reading`,
-`routing`, `pricing`, `cost_check`, `live_choice`, `caller`, `job_reads`, `request_facts`, `remaining`, `image_access`,
+`routing`, `pricing`, `cost_check`, `live_choice`, `job_reads`, `request_facts`, `remaining`, `image_access`,
 `image_preview`, `comparison`, `saving` with `save_plan`, `file_names` and `manifest`, and `worker` with its steps
 (`submission`, `provider_requests`, `completion`, `polling`, `downloads`, `uploads`, `transitions`).
 """
 
 __all__ = [
+    "caller",
     "catalogues",
     "file_links",
     "look_results",

@@ -153,6 +153,7 @@ class JobCreation:
             save_to=prepared.save_to,
             again=terms.again,
             owner=caller.owner,
+            budget_group=caller.group,
             sources=prepared.expanded.sources,
         )
         earlier = await self._write_with_retry(
@@ -261,7 +262,7 @@ class JobCreation:
             plan,
             terms.max_cost_usd,
             self._config.confirm_usd,
-            await self._store.tightest_budget(moment(self._clock), caller.owner),
+            await self._store.tightest_budget(moment(self._clock), caller.owner, caller.group),
             asks=caller.asks,
             agreed_usd=caller.agreed_usd,
         )

@@ -15,6 +15,7 @@ from triptych.jobs.caller import Caller
 from triptych.jobs.presenters import Link
 from triptych.jobs.results import ImageResult, JobResult, JobsResult, JobStages, SpendResult, Stage
 from triptych.providers.client import Account
+from triptych.storage.budget import GroupBudget, OwnerBudget
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import Seen
 
@@ -142,4 +143,12 @@ def spent(store: Store, days: int, caller: Caller, now: Moment) -> SpendResult:
         raise errors.OutOfLimits(f"days is 1 to {MOST_SPEND_DAYS}; it was {days}.")
     since = now.at.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
     rows, total = store.ledger.spending(since, caller.owner)
-    return SpendResult(days=days, rows=rows, total=total, budget=store.balance(now))
+    budgets = store.ledger.budgets(now, caller.owner, caller.group)
+    return SpendResult(
+        days=days,
+        rows=rows,
+        total=total,
+        budget=budgets[0],
+        owner_budget=next((one for one in budgets if isinstance(one, OwnerBudget)), None),
+        group_budget=next((one for one in budgets if isinstance(one, GroupBudget)), None),
+    )

@@ -251,6 +251,7 @@ def create_job(
     save_to: str | None,
     again: bool,
     owner: str | None,
+    budget_group: str | None,
     sources: tuple[str, ...],
 ) -> tuple[Job, list[Prediction]]:
     """Return the job and its predictions, ready to be stored."""
@@ -268,6 +269,7 @@ def create_job(
         warnings=plan.warnings,
         routes=plan.routes,
         owner=owner,
+        budget_group=budget_group,
         live_offer=offer if offer.in_no_table else None,
         sources=sources,
     )

@@ -250,6 +250,10 @@ class SpendResult(Result):
     rows: list[SpentRow]
     total: Spent
     budget: Budget
+    owner_budget: Budget | None = None
+    """The caller's own, where the setting gives each owner one."""
+    group_budget: Budget | None = None
+    """That of the caller's group, where it has one."""
 
 
 class PrunedItem(Result):

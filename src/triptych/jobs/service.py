@@ -317,7 +317,8 @@ class ImageService:
     async def spend(self, days: int = 7, caller: Caller = ANYONE) -> SpendResult:
         """Return the ledger of so many days (UTC, with today) by day, provider and model, and the budget.
 
-        An owner sees the costs of its own jobs; the budget is shared by all owners.
+        An owner sees the costs of its own jobs. `budget` is shared by all owners; `owner_budget` and `group_budget` are
+        the caller's, where there are such.
 
         Raises: `errors.OutOfLimits`.
         """

@@ -52,6 +52,7 @@ __all__ = [
     "client",
     "load",
     "names",
+    "operator_urls",
     "preview",
     "refuse",
     "url_safety",
@@ -237,7 +238,7 @@ class Provider:
         return self.key_env is None
 
 
-SHARED = frozenset({"client", "guarded_transport", "url_safety", "preview"})
+SHARED = frozenset({"client", "guarded_transport", "operator_urls", "url_safety", "preview"})
 
 
 @cache

@@ -264,7 +264,7 @@ class ProviderClient:
             # Requests to this machine use no proxy: they may be plain http, and carry a key.
             direct = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
             carried = {"transport": self._transport(provider)} if self._transport else {"mounts": direct}
-            self._apis[provider] = _client(**carried)
+            self._apis[provider] = new_client(**carried)
         return self._apis[provider]
 
     async def fetch(
@@ -285,7 +285,7 @@ class ProviderClient:
             transport = guarded_transport.GuardedTransport(
                 self._resolve, origins, self._public, proxy_resolves=self._proxy_resolves
             )
-            self._guarded[pool, origins] = _client(trust_env=False, transport=transport)
+            self._guarded[pool, origins] = new_client(trust_env=False, transport=transport)
         return self._guarded[pool, origins]
 
 
@@ -378,7 +378,7 @@ def _on_origin(account: Account, call: HttpRequest, url: str) -> bool:
     return url_safety.origin(url) == url_safety.origin(base) and not url_safety.parsed(url).userinfo
 
 
-def _client(**options: Any) -> httpx2.AsyncClient:
+def new_client(**options: Any) -> httpx2.AsyncClient:
     """Return a client that follows no redirect and remembers no cookie.
 
     Raises: `errors.BadRequest` for a proxy that cannot be used.

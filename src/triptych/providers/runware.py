@@ -85,7 +85,7 @@ def _task(edit: ProviderRequest) -> dict[str, Any]:
         "taskType": "imageInference",
         "taskUUID": edit.client_id,
         "model": offer.endpoint,
-        "positivePrompt": edit.request.prompts[0] if independent else edit.prompt,
+        "positivePrompt": edit.request.with_look(edit.request.prompts[0]) if independent else edit.prompt,
     }
     if edit.size:
         task["width"], task["height"] = edit.size

@@ -2,6 +2,7 @@
 
     transports -> http, service_holder, app -> sessions
                       -> tools -> schemas, resources, progress      (imported at the first request)
+    http -> auth, scopes -> oauth -> signing_keys, introspection      (the latter with an identity provider alone)
 
 Rules: this package decides nothing about images, jobs or money; `jobs.service` does. Starting imports only what
 `initialize` needs. The assistant receives a result of `jobs.results` or an error of `core.errors`, never the text of

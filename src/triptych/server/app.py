@@ -131,9 +131,15 @@ class Handlers:
             yield sessions
 
     def _caller(self, ctx: Context) -> Caller:
+        from triptych.jobs.caller import SPEND
         from triptych.jobs.service import Caller
 
-        return Caller(owner=ctx.lifespan_context.owner(ctx), files_url=self._files_url)
+        caller = Caller(owner=ctx.lifespan_context.owner(ctx), files_url=self._files_url)
+        user = ctx.request.scope.get("user") if ctx.request else None
+        if user is None:  # the person at the machine
+            return caller
+        group = (user.access_token.claims or {}).get("group")
+        return replace(caller, may_spend=SPEND in user.scopes, group=group)
 
     async def list_tools(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         from triptych.server import gallery, tools

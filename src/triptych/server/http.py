@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
+    from triptych.server.oauth import OAuth
+
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
 """A call may hold images as base64."""
 SESSIONS_LIMIT = 1000
@@ -39,20 +41,29 @@ def http_app(
     tokens: Sequence[str],
     own_token: str | None = None,
     public: str | None = None,
+    oauth: OAuth | None = None,
 ) -> Starlette:
     """Return the ASGI application of one HTTP transport, with the checks around every route."""
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.routing import Mount, Route
 
-    from triptych.server import auth, files, limits, sites
+    from triptych.jobs.file_links import SIGNED_IN
+    from triptych.server import auth, files, limits, scopes, sites
 
-    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # before everything else
-    owners = [auth.owner_of(token) for token in tokens] + ([None] if own_token or not tokens else [])
-    checks = [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
-    checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token)] if tokens or own_token else []
+    resource, closed = oauth.resource if oauth else None, bool(tokens or own_token or oauth)
+    open_paths = resource.metadata_paths if resource else frozenset()
+    own = Middleware(sites.OwnNames, names=own_names(host), public=public, open_paths=open_paths)  # before all else
+    owners: list[str | None] = [auth.owner_of(token) for token in tokens]
+    owners += [SIGNED_IN] if oauth else []
+    owners += [None] if own_token or not closed else []
+    checks = [Middleware(scopes.ResourceMetadata, resource=resource)] if resource else []
+    checks += [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
+    checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token, oauth=oauth)] if closed else []
+    checks += [Middleware(limits.CallsInProgress, limits=limits.LIMITS)]
+    if resource and transport == "http":  # an SSE client does not read the answers to its messages
+        checks += [Middleware(scopes.SpendDoor, resource=resource)]
     checks += [
-        Middleware(limits.CallsInProgress, limits=limits.LIMITS),
         Middleware(DisconnectWatcher, patience=server.patience),
     ]
     file = Route(f"{files.ROUTE}/{{handle:path}}", endpoint=files.serve_file, methods=["GET"])

@@ -34,11 +34,18 @@ def name_of(site: bytes) -> str | None:
 class OwnNames:
     """Lets requests pass that name this server in Host, and come from its own pages or from no page.
 
-    `public` is one more site, as `url_safety.site` spells it.
+    `public` is one more site, as `url_safety.site` spells it. The paths in `open_paths` may be read by every page.
     """
 
-    def __init__(self, app: ASGIApp, names: Iterable[str], public: str | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        names: Iterable[str],
+        public: str | None = None,
+        open_paths: frozenset[str] = frozenset(),
+    ) -> None:
         self._app = app
+        self._open_paths = open_paths
         self._names = frozenset(name.lower() for name in names)
         self._public = public
         self._scheme = (public or "").partition(":")[0].encode()
@@ -55,6 +62,8 @@ class OwnNames:
                 "it listens on; for another name, as behind a proxy or tunnel, set TRIPTYCH_PUBLIC_URL.\n",
                 421,
             )
+        if scope.get("path") in self._open_paths:
+            return None
         origins = [value for name, value in scope["headers"] if name == b"origin"]
         if origins and (len(origins) != 1 or not self._is_our_page(origins[0])):
             return PlainTextResponse("Triptych: the Origin header names another site, whose pages are refused.\n", 403)

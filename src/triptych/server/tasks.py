@@ -61,8 +61,14 @@ async def get(service: ImageService, task_id: str, caller: Caller, *, linked: bo
 async def cancel(service: ImageService, task_id: str, caller: Caller) -> None:
     """Cancel the unsubmitted part of the job; images of submitted requests are still stored.
 
-    Raises: the errors of `get`.
+    Raises: the errors of `get`; `MCPError` (invalid request) for a caller without the right to spend.
     """
+    from triptych.core.errors import NoScope
+
+    try:
+        caller.require_spend("tasks/cancel")
+    except NoScope as error:
+        raise MCPError(types.INVALID_REQUEST, error.message) from error
     await _task(service, task_id, caller)
     await service.cancel_job(task_id, caller)
 

@@ -53,6 +53,8 @@ class Tool:
     destroys: bool = False
     repeats: bool = False
     """The same call again changes nothing more (`idempotentHint`)."""
+    spends: bool = False
+    """It may pay, send images to a provider, or give up what was paid: it needs the right to spend."""
     reaches_out: bool = True
     """It may call a provider or fetch a URL (`openWorldHint`)."""
 
@@ -120,6 +122,7 @@ _TOOLS = (
         schemas.UploadImages,
         UploadResult,
         _upload_images,
+        spends=True,
         repeats=True,
     ),
     Tool(
@@ -133,6 +136,7 @@ _TOOLS = (
         schemas.EditSequence,
         JobResult,
         functools.partial(_make, "edit_sequence"),
+        spends=True,
     ),
     Tool(
         "edit_chain",
@@ -142,6 +146,7 @@ _TOOLS = (
         schemas.EditChain,
         JobResult,
         functools.partial(_make, "edit_chain"),
+        spends=True,
     ),
     Tool(
         "generate_sequence",
@@ -151,6 +156,7 @@ _TOOLS = (
         schemas.GenerateSequence,
         JobResult,
         functools.partial(_make, "generate_sequence"),
+        spends=True,
     ),
     Tool(
         "get_status",
@@ -182,6 +188,7 @@ _TOOLS = (
         schemas.CancelJob,
         JobResult,
         _cancel_job,
+        spends=True,
         destroys=True,
         repeats=True,
     ),
@@ -216,6 +223,7 @@ _TOOLS = (
     ),
 )
 TOOLS = {tool.name: tool for tool in _TOOLS}
+SPENDING = frozenset(tool.name for tool in _TOOLS if tool.spends)
 
 
 @functools.cache
@@ -252,6 +260,8 @@ async def call(
         message = f"There is no tool {errors.quoted(name, 60)}. Tools: {', '.join(TOOLS)}."
         raise MCPError(types.INVALID_PARAMS, message)
     try:
+        if tool.spends:
+            caller.require_spend(name)
         arguments = schemas.read(tool.arguments, name, given)
         return tool_result(await tool.run(await service(), arguments, caller), linked=linked)
     except errors.NotAllowed:

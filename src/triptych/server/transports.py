@@ -1,9 +1,9 @@
 """Start the server: stdio, streamable HTTP at `/mcp`, or SSE at `/sse` (messages at `/messages/`).
 
 Rules: the service is opened once per process and outlives every connection. Host and Origin are always checked. A bind
-or a public URL that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`. If tokens are set, every route but `/gallery`
-and `/files` needs one, on loopback too, and each token sees only its own jobs. stdout belongs to the protocol; messages
-for people go to stderr.
+or a public URL that other machines can reach needs `TRIPTYCH_AUTH_TOKEN` or `TRIPTYCH_OAUTH_ISSUER`. If one is set,
+every route but `/gallery`, `/files` and the metadata of RFC 9728 needs a token, on loopback too, and each owner sees
+only its own jobs. stdout belongs to the protocol; messages for people go to stderr.
 """
 
 from __future__ import annotations
@@ -66,13 +66,19 @@ def serve(
 
     read = settings() if callable(settings) else settings
     tokens = [token.get_secret_value() for token in read.auth_tokens]
-    if not tokens and not http.is_loopback(host):
+    if not tokens and not read.oauth and not http.is_loopback(host):
         _refuse(
             f"{host} is reachable from other machines: set TRIPTYCH_AUTH_TOKEN to a long random text, which clients "
             "then send as `Authorization: Bearer …`, or bind to 127.0.0.1."
         )
     public = read.public_url
-    if public and not tokens and not own_token and not http.is_loopback(urlsplit(public).hostname or ""):
+    locally = http.is_loopback(urlsplit(public).hostname or "") if public else http.is_loopback(host)
+    if read.oauth and not locally and not (public or "").startswith("https://"):
+        _refuse(
+            "With TRIPTYCH_OAUTH_ISSUER set, TRIPTYCH_PUBLIC_URL must be the https:// address at which clients reach "
+            "this server: tokens are issued for it."
+        )
+    if public and not tokens and not own_token and not read.oauth and not locally:
         _refuse(
             f"TRIPTYCH_PUBLIC_URL is {public}, which is reachable from other machines: set TRIPTYCH_AUTH_TOKEN to a "
             "long random text, which clients then send as `Authorization: Bearer …`, or unset TRIPTYCH_PUBLIC_URL."
@@ -86,8 +92,15 @@ def serve(
     reached = public or (listens if http.is_loopback(host) else None)
     files_url = f"{reached}/files" if reached else None
     server = build(holder, remote=True, links=lambda: read.links, files_url=files_url)
-    app = http.http_app(server, transport, host, tokens, own_token, public)
     path = "sse" if transport == "sse" else "mcp"
+    oauth = None
+    if read.oauth:
+        from triptych.server.oauth import OAuth
+        from triptych.server.scopes import Resource
+
+        resource = Resource(f"{reached}/{path}", read.oauth.issuer, read.oauth.scope_prefix)
+        oauth = OAuth(read.oauth, resource, tuple(read.setup.group_budgets_usd))
+    app = http.http_app(server, transport, host, tokens, own_token, public, oauth)
 
     def ready() -> None:
         if public:

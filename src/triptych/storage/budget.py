@@ -130,6 +130,11 @@ class Ledger:
 
     def tightest(self, now: Moment, owner: str | None, group: str | None) -> Budget:
         """Return the budget with the least left of those that a job of this owner and group counts against."""
+        budgets = self.budgets(now, owner, group)
+        return min(budgets, key=lambda one: math.inf if one.left is None else one.left)
+
+    def budgets(self, now: Moment, owner: str | None, group: str | None) -> list[Budget]:
+        """Return the budgets that a job of this owner and group counts against; the installation's first."""
         budgets = [self.balance(now)]
         if self._caps.owner_usd is not None:
             spent, reserved = self._totals(f"owner:{owner or ''}", now)
@@ -137,7 +142,7 @@ class Ledger:
         if group is not None and group in self._caps.group_usd:
             spent, reserved = self._totals(f"group:{group}", now)
             budgets.append(GroupBudget(cap=self._caps.group_usd[group], spent=spent, reserved=reserved))
-        return min(budgets, key=lambda one: math.inf if one.left is None else one.left)
+        return budgets
 
     def _totals(self, scope: str, now: Moment) -> tuple[Decimal, Decimal]:
         """Return the money charged, and the money still reserved, of the last 24 h in one scope."""

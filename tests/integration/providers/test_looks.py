@@ -11,7 +11,7 @@ import pytest
 
 import triptych_emulators
 from support.fixtures import Emulator, FakeClock, Finish, MakeService
-from support.jobs import NOW, edit_chain, edit_sequence, ended
+from support.jobs import NOW, Options, edit_chain, edit_sequence, ended
 from support.pictures import picture
 from triptych import providers
 from triptych.core.models import Image
@@ -100,6 +100,21 @@ async def test_a_look_is_in_an_edited_sequence(make_service: MakeService, api: E
         names = await known(service, api, await images_of(service, job.job_id))
         body = submits(api, f"Keep this look: {WORDS}")[0]
         assert inputs(body, names) == ["red", "gold", "teal", "navy"]
+
+
+async def test_independent_images_keep_the_words_of_a_look(
+    make_service: MakeService, clock: FakeClock, finish: Finish
+) -> None:
+    with triptych_emulators.running("runware", latency_s=10.0, max_side=48, clock=clock.monotonic) as api:
+        async with make_service(api) as service:
+            await service.upload_images([data_uri("teal")], Caller(), "coffee", WORDS)
+            given = ["look:coffee", data_uri("red")]
+            options = Options(wait_s=0, model="seedream-5.5", provider="runware")
+            job = await ended(service, finish, (await edit_sequence(service, given, "warmer", 2, options)).job_id)
+            assert job.status == "done", job.text()
+            [body] = submits(api, "warmer")
+            assert body[0]["positivePrompt"] == f"warmer. Keep this look: {WORDS}"
+            assert body[0]["numberResults"] == 2
 
 
 async def test_the_original_is_in_every_step_but_the_first(

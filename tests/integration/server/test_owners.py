@@ -1,10 +1,14 @@
-"""Two tokens on one server, over streamable HTTP and SSE in both eras: neither learns anything of the other."""
+"""Two owners on one server, over streamable HTTP and SSE in both eras: neither learns anything of the other.
+
+They have two tokens of the server, or signed in as two people at an identity provider.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,8 +19,9 @@ from mcp import Client, MCPError
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
+from support.identity_provider import IdentityProvider
 from support.servers import SAMPLES, SERVE, SMALL, Child, environ
-from triptych.server.auth import owner_of
+from triptych.server import auth, oauth
 
 pytestmark = pytest.mark.anyio
 
@@ -26,18 +31,33 @@ PATIENCE_S = 60
 As = Callable[..., AbstractAsyncContextManager[Client]]
 
 
-@pytest.fixture(scope="module")
-def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    home = tmp_path_factory.mktemp("owners")
-    env = environ(home, TRIPTYCH_AUTH_TOKEN=f"{ANN}, {BEN}", TRIPTYCH_LOG_LEVEL="DEBUG")
+SIGNED_IN: dict[str, str] = {}
+"""The access tokens that stand for the two tokens, while both have signed in."""
+
+
+@pytest.fixture(scope="module", params=["by token", "signed in"])
+def urls(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    if request.param == "by token":
+        yield from served(tmp_path_factory.mktemp("owners"), auth.owner_of(ANN), TRIPTYCH_AUTH_TOKEN=f"{ANN}, {BEN}")
+        return
+    with IdentityProvider(algorithm="ES256") as provider:
+        SIGNED_IN.update({token: provider.token("images", sub=token[:3]) for token in (ANN, BEN)})
+        env = {"TRIPTYCH_OAUTH_ISSUER": provider.issuer, "TRIPTYCH_OAUTH_AUDIENCE": "images"}
+        yield from served(tmp_path_factory.mktemp("owners"), oauth.owner_of(provider.issuer, "ann"), **env)
+        SIGNED_IN.clear()
+
+
+def served(home: Path, anns: str, **more: str) -> Iterator[dict[str, str]]:
+    env = environ(home, TRIPTYCH_LOG_LEVEL="DEBUG", **more)
     children = {transport: Child("-c", SERVE, transport, env=env) for transport in ("http", "sse")}
     yield {transport: child.url() for transport, child in children.items()}
     for child in children.values():
         assert child.end() == 0
         said = "".join(child.said)
-        assert ANN not in said and BEN not in said and len(said) > 1000
+        assert not any(token in said for token in (ANN, BEN, *SIGNED_IN.values())) and len(said) > 1000
     stored = b"".join(path.read_bytes() for path in home.glob("triptych.db*"))
-    assert owner_of(ANN).encode() in stored and ANN.encode() not in stored
+    assert anns.encode() in stored
+    assert not any(token.encode() in stored for token in (ANN, *SIGNED_IN.values()))
 
 
 @pytest.fixture(params=[f"{transport}-{era}" for transport in ("http", "sse") for era in ("auto", "legacy")])
@@ -46,7 +66,7 @@ def connect(request: pytest.FixtureRequest, urls: dict[str, str]) -> As:
 
     @asynccontextmanager
     async def connected(token: str, **options: Any) -> AsyncIterator[Client]:
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {SIGNED_IN.get(token, token)}"}
         if transport == "sse":
             async with Client(sse_client(urls["sse"], headers=headers), mode=era, **options) as client:
                 yield client
@@ -220,7 +240,7 @@ ACCEPT = {"accept": "application/json, text/event-stream"}
 
 
 def bearing(token: str, **headers: str) -> dict[str, str]:
-    return {**ACCEPT, "authorization": f"Bearer {token}", **headers}
+    return {**ACCEPT, "authorization": f"Bearer {SIGNED_IN.get(token, token)}", **headers}
 
 
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])

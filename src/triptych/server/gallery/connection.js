@@ -144,7 +144,7 @@ function askForToken() {
       askingForToken = null;
       panel.remove();
       resolve();
-    }, h('label', {}, 'The server’s TRIPTYCH_AUTH_TOKEN; it is kept until this tab closes', input), h('div', { className: 'row' }, button));
+    }, h('label', {}, 'The server’s TRIPTYCH_AUTH_TOKEN, or an access token; it is kept until this tab closes', input), h('div', { className: 'row' }, button));
     panel.append(form);
     $('page').prepend(panel);
     input.focus();
