@@ -81,6 +81,7 @@ class Pruner:
         gone: list[_File] = []
         for start in range(0, len(wanted), BATCH):
             with self._db.transaction():
+                self._db.lock("books")  # no job that needs one of these images is added meanwhile
                 still = {file.path for file in self._candidates()[0]}
                 for file in wanted[start : start + BATCH]:
                     if file.path in still and self._remove(file.path):
