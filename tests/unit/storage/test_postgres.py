@@ -18,7 +18,7 @@ from support import postgres
 from support.clocks import when
 from support.database_proxy import proxied
 from support.stored import NOW, add, claim, prediction
-from triptych import settings
+from triptych import logs, settings
 from triptych.core import errors
 from triptych.storage import postgres as module
 from triptych.storage import postgres_pool
@@ -73,7 +73,7 @@ def test_another_databases_url_is_refused_by_the_settings() -> None:
 def test_the_settings_never_show_the_password() -> None:
     environ = {"TRIPTYCH_DATABASE_URL": "postgresql://me:topsecret@host/db"}
     assert "topsecret" not in repr(settings.read(environ))
-    line = settings._SafeLines(environ)._without_secrets("cannot reach postgresql://me:topsecret@host/db")
+    line = logs.SafeLines(environ)._without_secrets("cannot reach postgresql://me:topsecret@host/db")
     assert "topsecret" not in line
 
 
