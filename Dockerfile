@@ -8,11 +8,13 @@
 # that clients may name by path under /pictures (-v "$PWD":/pictures).
 
 FROM python:3.13-slim AS build
+# Such as postgres,s3,otel; see docs/self-hosting.md.
+ARG EXTRAS=""
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src ./src
 RUN python -m venv /opt/triptych \
-    && /opt/triptych/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt .
+    && /opt/triptych/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".${EXTRAS:+[$EXTRAS]}"
 
 FROM python:3.13-slim
 RUN useradd --uid 10001 --create-home triptych \
@@ -26,7 +28,6 @@ USER triptych
 WORKDIR /home/triptych
 VOLUME ["/data"]
 EXPOSE 8765
-# Any answer below 500 is a living server: without the token it is 401.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=15s \
-    CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8765, timeout=4); c.request('GET', '/mcp'); raise SystemExit(c.getresponse().status >= 500)"]
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8765/healthz', timeout=4)"]
 CMD ["triptych", "serve", "--transport", "http", "--host", "0.0.0.0"]

@@ -323,7 +323,7 @@ async def _simulate(shape: Shape, durations_s: Sequence[float], watched: bool) -
     elsewhere_s: list[float] = []
     with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
         stack.enter_context(patch("triptych.jobs.service.ProviderClient", lambda **_: InstantWire(api)))
-        stack.enter_context(patch("triptych.jobs.service.ImageFiles", InstantAssets))
+        stack.enter_context(patch("triptych.images.object_files.ImageFiles", InstantAssets))
         accounts = {"atlas": Account(atlas.PROVIDER, SecretStr("simulated"))}
         setup = ServiceConfig(Path(home), accounts, "atlas", budget_usd=None)
         here, elsewhere = (ImageService(setup, LoopClock(), _inline) for _ in range(2))
@@ -383,9 +383,11 @@ def _added(service: ImageService, shape: Shape, number: int) -> str:
         inputs=((image,),) * shape.lanes,
         sizes=(None,) * shape.lanes,
         quotes=(Quote(Decimal("0.032"), exact=False),) * shape.lanes,
+        later_quotes=(Quote(Decimal("0.032"), exact=False),) * shape.lanes,
     )
     now: Moment = moment(LoopClock())
-    job, predictions = create_job(plan, now=now, fingerprint=str(number), save_to=None, again=True, owner=None)
+    options = {"save_to": None, "again": True, "owner": None, "sources": ()}
+    job, predictions = create_job(plan, now=now, fingerprint=str(number), **options)
     service.store.plain.add_job(job, predictions, now=now, attach=False)
     service.worker.notifier.notify()
     return job.id

@@ -23,8 +23,11 @@ from triptych_emulators import Emulator, running
 
 machine.wait_longer_for_answers()
 machine.read_certificates_once()
+machine.check_schemas_once()
 machine.keep_files_in_memory()
+machine.paint_small_scenes()
 forked_start.install()
+gc.disable()  # until the tests are collected: nothing of them is garbage
 
 # No property depends on the speed of the machine.
 property_settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -37,6 +40,7 @@ def pytest_collection_finish() -> None:
     """Keep the garbage collector from reading every collected test again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:

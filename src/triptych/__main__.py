@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from triptych.settings import Settings
 
 
+SECRETS = ("_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD")
+"""Besides those of Triptych itself: the endings of variables that may stand in a file."""
+
+
 def main() -> None:
     """Run the stdio server, or the command line."""
+    read_secret_files(os.environ)
     if len(sys.argv) > 1 or sys.stdin is None or sys.stdin.isatty():
         from triptych import cli
 
@@ -39,6 +44,23 @@ def forget_unexpanded(environ: MutableMapping[str, str]) -> None:
     for name, value in list(environ.items()):
         if value.startswith("${") and value.endswith("}"):
             del environ[name]
+
+
+def read_secret_files(environ: MutableMapping[str, str]) -> None:
+    """Set each secret whose variable, with `_FILE` behind its name, names a file: as containers get their secrets.
+
+    Raises: `SystemExit` (2) naming the variable whose file cannot be read.
+    """
+    for name, path in list(environ.items()):
+        secret = name.removesuffix("_FILE")
+        if secret == name or not path or not (secret.startswith("TRIPTYCH_") or secret.endswith(SECRETS)):
+            continue
+        try:
+            with open(path, encoding="utf-8") as file:  # noqa: PTH123 (a start imports as little as possible)
+                environ.setdefault(secret, file.read().strip())
+        except (OSError, UnicodeError) as error:
+            sys.stderr.write(f"triptych: {name} must name a readable text file ({type(error).__name__}).\n")
+            raise SystemExit(2) from error
 
 
 def _settings() -> Settings:

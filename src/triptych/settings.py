@@ -1,14 +1,12 @@
-"""Settings from the environment, and logging to stderr.
+"""Settings from the environment.
 
 Only `server` and `cli` read them; all other packages receive values.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
@@ -18,20 +16,32 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from triptych.core import errors
-from triptych.core.text import block, line
-from triptych.jobs.service import ServiceConfig
+from triptych.jobs import callbacks
+from triptych.jobs.service import ObjectsPlace, ServiceConfig
+from triptych.logs import LogFormat
 from triptych.providers import load, names
-from triptych.providers.client import Account, redact
+from triptych.providers.client import Account
 from triptych.providers.url_safety import may_carry_key, site
 
 TOKEN_CHARS = 16
 """The shortest token of an HTTP client; shorter ones can be guessed."""
 
-SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
-"""Endings of the names of variables whose values are removed from log lines."""
-
-_SIGNATURE = re.compile(r"(/files/[^\s?'\"<>]*\?)[^\s'\"<>\\]+")
-"""The signature in the URL of a file."""
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+}
+_S3_OPTIONS = {
+    "AWS_ACCESS_KEY_ID": "access_key_id",
+    "AWS_SECRET_ACCESS_KEY": "secret_access_key",
+    "AWS_SESSION_TOKEN": "session_token",
+    "AWS_DEFAULT_REGION": "region",
+    "AWS_REGION": "region",
+    "AWS_ENDPOINT": "endpoint",
+    "AWS_ENDPOINT_URL": "endpoint",
+    "AWS_ENDPOINT_URL_S3": "endpoint",
+}
+"""Variables of S3 by the names of obstore, the stronger of two last. obstore reads all others from the environment."""
 
 _OAUTH = tuple(
     f"TRIPTYCH_OAUTH_{name}"
@@ -71,6 +81,11 @@ class Settings:
     setup: ServiceConfig
     auth_tokens: tuple[SecretStr, ...]
     log_level: str
+    log_format: LogFormat = "text"
+    metrics: bool = False
+    """Whether an HTTP server has `/metrics`."""
+    metrics_token: SecretStr | None = None
+    """The bearer token of `/metrics`, which opens nothing else."""
     public_url: str | None = None
     """The URL at which clients reach an HTTP server: scheme, host and port, as `url_safety.site` spells them."""
     links: bool | None = None
@@ -78,13 +93,19 @@ class Settings:
     oauth: OAuthSettings | None = None
     """The identity provider whose access tokens count over HTTP; None without one."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether other machines use the database too."""
+        return self.setup.database_url is not None
+
 
 def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
     """Return the settings; with `remote`, callers may not use the working directory.
 
     Raises: `errors.BadRequest` naming the variable that is wrong.
     """
-    accounts = _accounts(environ)
+    public_url = _public_url(environ)
+    accounts = _accounts(environ, None if _on_or_off(environ, "TRIPTYCH_WEBHOOKS") is False else public_url)
     default = environ.get("TRIPTYCH_PROVIDER", "").strip().lower()
     if default and default not in accounts:
         raise errors.BadRequest(
@@ -103,11 +124,15 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
             confirm_usd=_confirm_usd(environ),
             live_models=_live_models(environ),
             database_url=_database_url(environ),
+            objects=_objects(environ),
             proxy_resolves=environ.get("TRIPTYCH_PROXY_RESOLVES", "").strip().lower() in ("1", "true", "yes", "on"),
         ),
         auth_tokens=_auth_tokens(environ),
         log_level=log_level(environ),
-        public_url=_public_url(environ),
+        log_format=log_format(environ),
+        metrics=_metrics(environ),
+        metrics_token=_metrics_token(environ),
+        public_url=public_url,
         links=_on_or_off(environ, "TRIPTYCH_LINKS"),
         oauth=_oauth(environ),
     )
@@ -119,50 +144,24 @@ def log_level(environ: Mapping[str, str]) -> str:
     return level if level in LEVELS else "WARNING"
 
 
-def configure_logging(level: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Send log lines to stderr, without any secret of the environment. stdout belongs to the protocol."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_SafeLines(environ))
-    logging.basicConfig(handlers=[handler], level=level, force=True)
-    # These log whole URLs, and URLs can carry signatures.
-    for noisy in ("httpx2", "httpcore2", "PIL"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+def log_format(environ: Mapping[str, str]) -> LogFormat:
+    """Return the form of log lines in `TRIPTYCH_LOG_FORMAT`; text without one or for an unknown word."""
+    return "json" if environ.get("TRIPTYCH_LOG_FORMAT", "").strip().lower() == "json" else "text"
 
 
-class _SafeLines(logging.Formatter):
-    """Removes all keys, tokens and passwords of the environment from every record, tracebacks included.
-
-    Signatures in URLs of files are removed too: the SDK logs whole messages at DEBUG. A message stays on one line,
-    without invisible characters.
-    """
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        # Matched by name, so that no provider has to be loaded.
-        self._secrets = [value.strip() for name, value in environ.items() if name.upper().endswith(SECRET_ENDINGS)]
-        proxies = [value for name, value in environ.items() if name.upper().endswith(("_PROXY", "_DATABASE_URL"))]
-        self._secrets += [password for proxy in proxies if (password := _password(proxy))]
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        return line(self._without_secrets(super().formatMessage(record)))
-
-    def format(self, record: logging.LogRecord) -> str:
-        return block(self._without_secrets(super().format(record)))
-
-    def _without_secrets(self, text: str) -> str:
-        for secret in self._secrets:
-            text = redact(secret, text)
-        return _SIGNATURE.sub(r"\1…", text)
+def _metrics(environ: Mapping[str, str]) -> bool:
+    chosen = _on_or_off(environ, "TRIPTYCH_METRICS")
+    return _metrics_token(environ) is not None if chosen is None else chosen
 
 
-def _password(url: str) -> str | None:
-    try:
-        return urlsplit(url).password
-    except ValueError:
-        return None
+def _metrics_token(environ: Mapping[str, str]) -> SecretStr | None:
+    token = _secret(environ, "TRIPTYCH_METRICS_TOKEN")
+    if token and (len(token.get_secret_value()) < TOKEN_CHARS or not token.get_secret_value().isascii()):
+        raise errors.BadRequest(f"TRIPTYCH_METRICS_TOKEN must have at least {TOKEN_CHARS} ASCII characters.")
+    return token
 
 
-def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
+def _accounts(environ: Mapping[str, str], called_at: str | None) -> dict[str, Account]:
     accounts = {}
     for provider in sorted(map(load, names()), key=lambda p: (p.offline, p.rank, p.name)):
         base_urls = {
@@ -170,7 +169,7 @@ def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
             for base, url in provider.base_urls.items()
         }
         key = _secret(environ, provider.key_env) if provider.key_env else None
-        account = Account(provider, key, base_urls)
+        account = Account(provider, key, base_urls, callbacks.site_for(called_at, base_urls.get("api", "")))
         if provider.offers_at:
             account = replace(account, provider=replace(provider, offers=provider.offers_at(base_urls)))
         accounts[provider.name] = account
@@ -324,6 +323,34 @@ def _public_url(environ: Mapping[str, str]) -> str | None:
             "themselves), user name and query; a proxy must give Triptych its own host or port."
         )
     return found
+
+
+def _objects(environ: Mapping[str, str]) -> ObjectsPlace | None:
+    text = environ.get("TRIPTYCH_OBJECTS_URL", "").strip()
+    if not text:
+        return None
+    found = re.fullmatch(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]+(/[\w.=-]+)*/?", text, re.ASCII)
+    if not found:
+        shown = re.sub(r"//.*@", "//…@", text.partition("?")[0])
+        raise errors.BadRequest(
+            "TRIPTYCH_OBJECTS_URL must be s3://, gs:// or az://, a bucket and at most a prefix, such as "
+            f"s3://my-bucket/triptych; it is {errors.quoted(shown, 100)}. Credentials and "
+            "the endpoint have variables of their own, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL."
+        )
+    plain = False
+    for name in _ENDPOINTS[found[1]]:
+        if endpoint := environ.get(name, "").strip():
+            plain = plain or endpoint.lower().startswith("http:")
+            if not may_carry_key(endpoint):
+                shown = errors.quoted(re.sub("//.*@", "//…@", endpoint), 100)
+                raise errors.BadRequest(
+                    f"{name} is {shown}; it must be https://, because images and credentials go there. "
+                    "http:// is for an object store on this machine alone: http://127.0.0.1:9000."
+                )
+    options = {}
+    if found[1] == "s3":
+        options = {key: value for name, key in _S3_OPTIONS.items() if (value := environ.get(name, "").strip())}
+    return ObjectsPlace(text.rstrip("/"), options, allow_http=plain)
 
 
 def _auth_tokens(environ: Mapping[str, str]) -> tuple[SecretStr, ...]:

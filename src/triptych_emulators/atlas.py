@@ -32,6 +32,7 @@ from triptych_emulators import live_models
 from triptych_emulators.atlas_models import listing, models, parse_submit, schema
 from triptych_emulators.atlas_polls import ODDITIES, PollResponse, prediction, with_oddities
 from triptych_emulators.kit import (
+    CALLBACK_FAULTS,
     EmulatedJob,
     Emulator,
     FaultType,
@@ -41,6 +42,7 @@ from triptych_emulators.kit import (
     for_results,
     form_file,
     id_in_path,
+    may_be_called,
     retry_after,
 )
 from triptych_emulators.kit.validation import parsed
@@ -81,6 +83,7 @@ class Emulated(Emulator):
         FaultType("submit", "odd-ids", "an id with a slash, a colon and a letter outside ASCII", "job"),
         *(fault for fault, _ in ODDITIES),
         *for_results(),
+        *CALLBACK_FAULTS,
     )
 
     def __init__(
@@ -137,7 +140,7 @@ class Emulated(Emulator):
 
     async def _submit(self, request: Request) -> Response:
         try:
-            spec = self._parse(await request.body())
+            spec, url = self._parse(await request.body())
             _check_retention(request)
         except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
@@ -146,6 +149,8 @@ class Emulated(Emulator):
         job = self.accept(request, spec)
         if hours := request.headers.get(REQUEST_RETENTION):
             self._kept_s[job.id] = int(hours) * 3600.0
+        report = {"event": "image.task.terminal", "data": {"id": job.id}}
+        await self.call_back(job, url, report)
         # The real response dates the job to the year 1 and has no message.
         data = {**prediction(job, "running", self._poll_url(job), []), "created_at": "0001-01-01T00:00:00Z"}
         if "no-id" in job.faults:
@@ -155,14 +160,17 @@ class Emulated(Emulator):
             return JSONResponse(short)
         return JSONResponse({"code": 200, "message": "", "data": data})
 
-    def _parse(self, raw: bytes) -> JobSpec:
-        """Return the job of a submit or calculate body; raise InvalidRequest."""
+    def _parse(self, raw: bytes) -> tuple[JobSpec, Any]:
+        """Return the job of a submit or calculate body, and the URL to call back; raise InvalidRequest."""
         body = parsed(raw)
+        url = body.pop("webhook_url", None) if isinstance(body, dict) else None
+        if url is not None and not may_be_called(url):
+            raise InvalidRequest("webhook_url must be an https URL")
         live = self._live.get(str(body.get("model", ""))) if isinstance(body, dict) else None
         if not live:
-            return parse_submit(body, self._sold, self.layer_count)
+            return parse_submit(body, self._sold, self.layer_count), url
         self.unknown_keys |= live_models.unknown_keys(live, body)
-        return live_models.parse(live, body, self.files.size_of)
+        return live_models.parse(live, body, self.files.size_of), url
 
     async def _poll(self, request: Request) -> Response:
         job = self.job(str(request.path_params["id"]))
@@ -218,7 +226,7 @@ class Emulated(Emulator):
 
     async def _calculate(self, request: Request) -> Response:
         try:
-            spec = self._parse(await request.body())
+            spec, _ = self._parse(await request.body())
         except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
         price = str(spec.total_usd)

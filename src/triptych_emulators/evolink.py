@@ -30,6 +30,7 @@ from starlette.routing import Route
 from triptych_emulators.evolink_models import catalog, credits, parse_submit, pricing
 from triptych_emulators.evolink_tasks import ODDITIES, summary, task
 from triptych_emulators.kit import (
+    CALLBACK_FAULTS,
     EmulatedJob,
     Emulator,
     FaultType,
@@ -40,6 +41,7 @@ from triptych_emulators.kit import (
     for_results,
     form_file,
     id_in_path,
+    may_be_called,
     retry_after,
 )
 from triptych_emulators.kit.validation import parsed
@@ -88,6 +90,7 @@ class Emulated(Emulator):
         FaultType("upload", "not-kept", "HTTP 200, success false, code 50001", "job"),
         *ODDITIES,
         *for_results(),
+        *CALLBACK_FAULTS,
     )
 
     def __init__(
@@ -148,7 +151,10 @@ class Emulated(Emulator):
                 return self.refusal(request, 409)
             return self._submitted(first, {"idempotency-replayed": "true"})
         try:
-            spec = parse_submit(parsed(raw), self._layers_made)
+            body = parsed(raw)
+            spec = parse_submit(body, self._layers_made)
+            if "callback_url" in body and not may_be_called(body["callback_url"]):
+                raise InvalidRequest("callback_url must be an https URL")
         except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
         if spec.total_usd > self._balance_usd - self.charged_usd:
@@ -156,6 +162,7 @@ class Emulated(Emulator):
         job = self._accepted(request, spec)
         if key:
             self._replies[key] = (digest, job.id)
+        await self.call_back(job, body.get("callback_url"), {"id": job.id, "model": spec.model})
         return self._submitted(job, {})
 
     def _accepted(self, request: Request, spec: JobSpec) -> EmulatedJob:

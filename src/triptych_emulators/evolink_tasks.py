@@ -93,6 +93,7 @@ def _add_failure(data: dict[str, Any], failure: JobFailure) -> None:
 
 def _empty(data: dict[str, Any], _: Options) -> None:
     data["results"] = []
+    data.pop("result_data", None)
 
 
 def _objects(data: dict[str, Any], options: Options) -> None:

@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from triptych_emulators.kit import (
+    CALLBACK_FAULTS,
     EmulatedJob,
     Emulator,
     FaultType,
@@ -30,6 +31,7 @@ from triptych_emulators.kit import (
     for_every_op,
     for_jobs,
     for_results,
+    may_be_called,
     retry_after,
 )
 from triptych_emulators.kit.validation import parsed_or_none
@@ -110,6 +112,7 @@ class Emulated(Emulator):
         for_jobs("no-cost", "items without their cost"),
         for_jobs("flagged", "the check of the content, if requested, flags image n", n=1),
         *for_results(),
+        *CALLBACK_FAULTS,
     )
 
     def __init__(self, *, unknown_task: str = "errors", balance_usd: Decimal | str = "125.50", **common: Any) -> None:
@@ -189,6 +192,9 @@ class Emulated(Emulator):
 
     async def _submit(self, request: Request, task: Mapping[str, Any]) -> TaskResult:
         wanted = parse_submit(task, self._resolved)
+        url = task.get("webhookURL")
+        if url is not None and not may_be_called(url):
+            raise Refused("invalidWebhookUrl", "webhookURL", "The webhookURL must be an https URL.")
         if self.job(wanted.task_id) is not None:
             message = "A task with this 'taskUUID' exists already."
             return [], [(400, "conflictTaskUUID", message, "taskUUID")]
@@ -197,6 +203,7 @@ class Emulated(Emulator):
         job = self.accept(request, wanted.spec, job_id=wanted.task_id)
         self._tasks_by_id[job.id] = wanted
         self._count_missing(job)
+        await self.call_back(job, url, {"taskType": "imageInference", "taskUUID": job.id})
         if wanted.at_once or "at-once" in job.faults:
             return self._ended(job, await self.ended(job), with_status=False)
         identity = {} if "no-id" in job.faults else {"taskUUID": job.id}

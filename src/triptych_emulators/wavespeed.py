@@ -28,6 +28,7 @@ from starlette.routing import Route
 
 from triptych_emulators import live_models
 from triptych_emulators.kit import (
+    CALLBACK_FAULTS,
     EmulatedJob,
     Emulator,
     FaultType,
@@ -37,6 +38,7 @@ from triptych_emulators.kit import (
     for_results,
     form_file,
     id_in_path,
+    may_be_called,
     retry_after,
 )
 from triptych_emulators.kit.validation import is_whole, parsed
@@ -78,6 +80,7 @@ class Emulated(Emulator):
         FaultType("upload", "odd-ticket", "the ticket names another method than PUT", "job"),
         *ODDITIES,
         *for_results(),
+        *CALLBACK_FAULTS,
     )
 
     def __init__(
@@ -136,9 +139,13 @@ class Emulated(Emulator):
             spec = self._parse(name, body, self._follow(body))
         except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
+        url = request.query_params.get("webhook")
+        if url is not None and not may_be_called(url):
+            return self.refusal(request, 400, "webhook must be an https URL")
         if spec.total_usd > self._balance_usd - self.charged_usd:
             return self.refusal(request, self._no_funds_status, MESSAGES[402])
         job = self.accept(request, spec)
+        await self.call_back(job, url, {"id": job.id, "model": spec.model})
         if spec.body.get("enable_sync_mode"):
             return await self._synchronous(job)
         shown = prediction(job, "running", self._poll_url(job), [])

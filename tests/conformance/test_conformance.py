@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,32 +55,6 @@ class Verdict:
 
     def having(self, *states: str) -> set[str]:
         return {check for check, state in self.checks.items() if state in states}
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One server, what is expected of it, and what each run found."""
-
-    expected: set[str]
-    verdicts: dict[str, Verdict]
-
-
-@pytest.fixture(scope="module", params=SERVERS)
-def judged(request: pytest.FixtureRequest, node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judged]:
-    folder = tmp_path_factory.mktemp(request.param)
-    baseline = JUDGES / f"{request.param}.yml"
-    for suite in SUITES.values():
-        if not (ORACLES / suite.release / "node_modules").is_dir():
-            pytest.skip("the conformance suite is not installed; run scripts/oracles (it needs npm)")
-    server = Child(*SERVERS[request.param], env=environ(folder / "home"))
-    try:
-        url = server.url()
-        yield Judged(
-            expected_of(baseline),
-            {name: run(suite, node, url, baseline, folder / name) for name, suite in SUITES.items()},
-        )
-    finally:
-        assert server.end() == 0, "".join(server.said)
 
 
 def expected_of(baseline: Path) -> set[str]:
@@ -146,19 +119,26 @@ def test_the_skills_extension_is_served_as_the_suite_says(node: str, tmp_path: P
         server.end()
 
 
-@pytest.mark.parametrize("suite", SUITES)
-def test_the_suite_finds_nothing_that_is_not_expected(judged: Judged, suite: str) -> None:
-    verdict = judged.verdicts[suite]
-    assert len({name.partition(":")[0] for name in verdict.checks}) == SUITES[suite].scenarios
-    failing = verdict.having("FAILURE", "WARNING")
-    assert {name for name in failing if not {name, name.partition(":")[0]} & judged.expected} == set()
-    assert verdict.exit_code == 0, verdict.output[-3000:]
-
-
-def test_nothing_is_expected_to_fail_that_does_not_fail(judged: Judged) -> None:
-    verdicts = judged.verdicts.values()
-    failing = {name for verdict in verdicts for name in verdict.having("FAILURE", "WARNING")}
-    passing = {name for verdict in verdicts for name in verdict.having("SUCCESS")}
-    failing |= {name.partition(":")[0] for name in failing}
-    assert judged.expected - failing == set(), "these never fail: take them off the list"
-    assert judged.expected & passing == set(), "these pass in one of the runs: take them off the list"
+@pytest.mark.parametrize("name", SERVERS)
+def test_the_suites_find_exactly_what_is_expected(node: str, tmp_path: Path, name: str) -> None:
+    for suite in SUITES.values():
+        if not (ORACLES / suite.release / "node_modules").is_dir():
+            pytest.skip("the conformance suite is not installed; run scripts/oracles (it needs npm)")
+    baseline = JUDGES / f"{name}.yml"
+    expected = expected_of(baseline)
+    failing, passing = set(), set()
+    server = Child(*SERVERS[name], env=environ(tmp_path / "home"))
+    try:
+        url = server.url()
+        for revision, suite in SUITES.items():
+            verdict = run(suite, node, url, baseline, tmp_path / revision)
+            assert len({check.partition(":")[0] for check in verdict.checks}) == suite.scenarios, revision
+            wrong = verdict.having("FAILURE", "WARNING")
+            assert {check for check in wrong if not {check, check.partition(":")[0]} & expected} == set(), revision
+            assert verdict.exit_code == 0, verdict.output[-3000:]
+            failing |= wrong | {check.partition(":")[0] for check in wrong}
+            passing |= verdict.having("SUCCESS")
+    finally:
+        assert server.end() == 0, "".join(server.said)
+    assert expected - failing == set(), "these never fail: take them off the list"
+    assert expected & passing == set(), "these pass in one of the runs: take them off the list"

@@ -19,12 +19,21 @@ from triptych.core import errors
 
 pytestmark = pytest.mark.anyio
 
+SMALLER = """
+import functools
+import triptych_emulators
+from triptych.cli import demo, main
+demo.running = functools.partial(triptych_emulators.running, max_side=800)
+main()
+"""
+"""The command, at an emulated API whose pictures are not as large as real ones: drawing those takes longest."""
+
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ordinary_start")
 def test_the_demo_drives_the_real_server_through_every_tool(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "triptych", "demo", "--out", str(out), "--json"]
+    command = [sys.executable, "-c", SMALLER, "demo", "--out", str(out), "--json"]
     # A home of the user's own, and a key: the demo uses neither.
     env = {**os.environ, "TRIPTYCH_HOME": str(tmp_path / "theirs"), "ATLASCLOUD_API_KEY": "sk-theirs-1234567890"}
     ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=env)

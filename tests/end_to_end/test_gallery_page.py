@@ -26,7 +26,7 @@ from support.gallery_host import (
 )
 from support.servers import image_result, job_result
 from triptych.core.models import Failure
-from triptych.jobs.results import Cost, Page
+from triptych.jobs.results import Cost, Page, Progress
 from triptych.server import gallery, tools
 
 pytestmark = pytest.mark.slow
@@ -54,21 +54,21 @@ def test_images_appear_in_place_until_the_job_ends(
     assert any(m.get("method") == "ui/notifications/size-changed" and m["params"]["height"] > 100 for m in host.heard)
 
 
-@pytest.mark.parametrize(
-    ("status", "cost", "said"),
-    [
-        ("done", Cost(quoted="0.1", charged="0.066667", charge_is_estimate=True),
-         "charged about $0.066667, the provider reports no charge"),
-        ("failed", Cost(quoted="0.1", charged="0"), "nothing was charged"),
-        ("uncertain", Cost(quoted="0.1"), "it may have been charged"),
-    ],
-)  # fmt: skip
-def test_the_page_says_what_was_charged_and_by_whose_word(
-    open_host: Callable[..., Host], status: str, cost: Cost, said: str
-) -> None:
-    host = open_host(Told(MADE, seasons(0, status, cost=cost)))
-    host.notify("tool-result", **shown(seasons(0, status, cost=cost)))
-    host.see(f"document.querySelector('#facts').innerText.includes({json.dumps(said)})")
+CHARGES = [
+    ("done", Cost(quoted="0.1", charged="0.066667", charge_is_estimate=True),
+     "charged about $0.066667, the provider reports no charge"),
+    ("failed", Cost(quoted="0.1", charged="0"), "nothing was charged"),
+    ("uncertain", Cost(quoted="0.1"), "it may have been charged"),
+]  # fmt: skip
+
+
+def test_the_page_says_what_was_charged_and_by_whose_word(open_host: Callable[..., Host]) -> None:
+    told = Told(MADE)
+    host = open_host(told)
+    for status, cost, said in CHARGES:
+        told.results = [seasons(0, status, cost=cost)]
+        host.notify("tool-result", **shown(told.results[0]))
+        host.see(f"document.querySelector('#facts').innerText.includes({json.dumps(said)})")
 
 
 def test_failed_status_calls_are_given_up_with_a_word(open_host: Callable[..., Host]) -> None:
@@ -116,24 +116,31 @@ def test_words_from_outside_are_shown_and_never_run(open_host: Callable[..., Hos
     assert host.see("document.querySelector('#open') === null && !document.querySelector('b b, p b, h1 *')")
 
 
-@pytest.mark.parametrize(
-    ("url", "opens"),
-    [
-        ("https://images.example.com/files/job_12345678/1?e=1&s=a", True),
-        ("http://127.0.0.1:8765/files/job_12345678/1?e=1&s=a", True),
-        ("http://[::1]:8765/a.png", True),
-        ("http://images.example.com/a.png", False),
-        ("http://127.0.0.1.example.com/a.png", False),
-        ("file:///home/a.png", False),
-    ],
-)
-def test_the_full_image_opens_from_web_or_disk(open_host: Callable[..., Host], url: str, opens: bool) -> None:
-    image = image_result("job_12345678/1", url=url, path="/home/a.png", source=["img_0a1b2c3d"])
-    host = open_host(Told(MADE, seasons(1, "done", images=[image])))
-    host.shows({"prompt": SEASONS}, shown(seasons(1, "done", images=[image])))
-    host.click("Image 1")
-    host.see("document.querySelector('#path')")
-    assert host.see(f"(document.querySelector('#open') !== null) === {str(opens).lower()}")
+ADDRESSES = {
+    "https://images.example.com/files/job_12345678/1?e=1&s=a": True,
+    "http://127.0.0.1:8765/files/job_12345678/1?e=1&s=a": True,
+    "http://[::1]:8765/a.png": True,
+    "http://images.example.com/a.png": False,
+    "http://127.0.0.1.example.com/a.png": False,
+    "file:///home/a.png": False,
+}
+
+
+def test_the_full_image_opens_from_web_or_disk(open_host: Callable[..., Host]) -> None:
+    images = [
+        image_result(f"job_12345678/{n}", url=url, path=f"/home/{n}.png", source=["img_0a1b2c3d"])
+        for n, url in enumerate(ADDRESSES, 1)
+    ]
+    total = {"requested": len(images), "progress": Progress(done=len(images), total=len(images))}
+    result = seasons(len(images), "done", images=images, **total)
+    host = open_host(Told(made("edit_sequence", [SEASONS], [["img_0a1b2c3d"]], ["done"], count=len(images)), result))
+    host.shows({"prompt": SEASONS, "count": len(images)}, shown(result))
+    for n, (url, opens) in enumerate(ADDRESSES.items(), 1):
+        host.click(f"Image {n}")
+        host.see(f"document.querySelector('#path')?.innerText === '/home/{n}.png'")
+        assert host.see(f"(document.querySelector('#open') !== null) === {str(opens).lower()}"), url
+        host.page.keyboard.press("Escape")
+        host.see("document.querySelector('#grid')")
 
 
 def test_a_keyboard_is_enough(open_host: Callable[..., Host]) -> None:
@@ -170,7 +177,7 @@ def test_a_keyboard_is_enough(open_host: Callable[..., Host]) -> None:
     host.picture("image")
     host.page.keyboard.press("Escape")
     host.see("document.querySelector('#grid')")
-    assert host.frame.evaluate(active) == "Image 2, open"
+    host.comes_to(active, "Image 2, open")
 
 
 @pytest.mark.parametrize("width", [320, 1600])

@@ -199,7 +199,7 @@ def test_a_step_of_a_chain_is_redone_from_its_source(
     assert host.text("#words") == STEPS[1]
     host.see("document.getElementById('slider')?.ariaLabel.includes('job_12345678/1')")
     lineage = "[...document.querySelectorAll('#lineage button')].map((b) => b.title)"
-    assert host.see(lineage) == ["job_12345678/1", "img_99999999", "job_12345678/3"]
+    host.comes_to(lineage, ["job_12345678/1", "img_99999999", "job_12345678/3"])
     host.click("Redo this image")
     host.click("Show the price")
     host.click("Pay $0.064")

@@ -50,10 +50,9 @@ def test_a_host_shows_edits_and_saves_a_real_job(open_host: Callable[..., Host],
     host.see("document.getElementById('slider')")
     host.click(f"Open {job_id}/4")
     host.see(f"document.querySelector('#view b')?.innerText === '{job_id}/4'")
-    assert host.see("[...document.querySelectorAll('#lineage h2')].map((t) => t.innerText)") == [
-        "Made from",
-        "Made from it",
-    ]
+    host.comes_to(
+        "[...document.querySelectorAll('#lineage h2')].map((t) => t.innerText)", ["Made from", "Made from it"]
+    )
     host.click("Save…")
     host.fill("directory", str(server.home / "kept"))
     host.fill("name", "winter")
@@ -111,7 +110,7 @@ def test_in_its_own_tab_it_lists_and_shows_jobs(tab: chromium.Tab, server: Serve
     tab.page.goto(server.page)
     chromium.wait_for(tab.page.main_frame, "document.querySelector('.job')")
     assert server.token not in tab.page.evaluate("location.href"), "the token stays out of the address bar"
-    assert tab.page.evaluate("document.querySelector('.job').dataset.job") == answer["job_id"]
+    chromium.wait_for(tab.page.main_frame, f"document.querySelector('.job').dataset.job === '{answer['job_id']}'")
     chromium.wait_for(tab.page.main_frame, "document.querySelector('.job img')")
     if PICTURES:
         tab.page.screenshot(path=Path(PICTURES) / "jobs.jpg", quality=80)
@@ -161,7 +160,7 @@ def test_a_real_table_with_a_look_is_redone_where_it_failed(open_host: Callable[
     marks = {2: "[[emulate:submit/moderated-before]]"}
     rows = [f"{n}.png,color {n} {marks.get(n, '')}" for n in range(4)]
     (shop / "products.csv").write_text("\n".join(["image,color", *rows]))
-    with running("atlas") as api:
+    with running("atlas", max_side=96) as api:
         server = Server(tmp_path, ATLASCLOUD_API_KEY="test-key", ATLASCLOUD_BASE_URL=api.base_url)
         server.call("upload_images", images=[str(SAMPLES / "coffee.jpg")], look="coffee", words="soft light")
         arguments = {
@@ -172,7 +171,7 @@ def test_a_real_table_with_a_look_is_redone_where_it_failed(open_host: Callable[
         host.shows(arguments, server.call("edit_chain", **arguments))
         host.see("document.querySelector('.chip').innerText === 'partial'")
         states = "[...document.querySelectorAll('tbody tr')].map((row) => row.querySelectorAll('.lost').length)"
-        assert host.see(states) == [0, 0, 2, 0]
+        host.comes_to(states, [0, 0, 2, 0])
         assert "Look coffee, version 1" in host.text("#job-look")
         host.frame.get_by_role("button", name="Row 2, step 1, open").click()
         assert host.text("#words").strip() == "on color 1", "the values of the row are in the instruction"

@@ -73,7 +73,14 @@ class Connection(sqlite3.Connection):
         if word == "COMMIT" or (word in WRITES and not self.in_transaction):
             self.world.disk.committed(self.flushes)
             self.world.seam(self.process, "db.committed")
+            self._acknowledge(word)
         return cursor
+
+    def _acknowledge(self, word: str) -> None:
+        """Fail after a commit, as a database on another machine does whose answer is lost: what was written stays."""
+        if lot := self.world.lot("acknowledgement", f"{self.process}.{word}"):
+            lot.is_("lost", word)
+            raise database_error(*DATABASE_ERRORS[0])
 
     def _run(self, sql: str, *args: Any) -> sqlite3.Cursor:
         world, waited_s = self.world, 0.0

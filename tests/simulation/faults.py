@@ -31,6 +31,9 @@ RATES: Mapping[str, tuple[float, ...]] = {
 }
 """How likely each family is at each of its points; which of these holds in a world is drawn."""
 
+LOST = (0.0, 0.0, 0.0, 0.002, 0.01, 0.05)
+"""How likely the acknowledgement of a commit is lost, as that of a database on another machine can be."""
+
 SPELLS: Mapping[str, tuple[float, float]] = {
     "database locked": (2, 60),
     "database full": (1, 40),
@@ -98,6 +101,7 @@ class Faults:
         weather = random.Random(f"{seed}:weather")
         calm = weather.random() < 0.02
         self.rates = {family: 0.0 if calm else weather.choice(rates) for family, rates in RATES.items()}
+        self.rates["acknowledgement"] = 0.0 if calm else random.Random(f"{seed}:acknowledgement").choice(LOST)
         for family in RATES:  # in many worlds few things go wrong, but often
             if weather.random() < 0.35:
                 self.rates[family] = 0.0

@@ -180,8 +180,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "a disk that says no breaks a paid stream off",
         "triptych.jobs.early_outputs",
-        "            self._held.append(self._bounded(frame))\n",
-        '            raise errors.Outage("The disk is full.") from error\n',
+        "        self._held.append(self._bounded(frame))\n",
+        '        raise errors.Outage("The disk is full.")\n',
     ),
     _one(
         "asking for the status of an uncertain request sends it again",
@@ -243,7 +243,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     _one(
         "an image's file is not flushed",
-        "triptych.images.files",
+        "triptych.images.writing",
         "            os.fsync(file.fileno())\n",
         "",
     ),

@@ -20,7 +20,7 @@ from simulation.mutants import MUTANTS, Mutant, patched
 from simulation.reduce import fewest
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 18
+SEEDS = 12
 
 
 def simulated(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -40,7 +40,7 @@ def test_no_world_of_many_breaks_a_rule(first: int) -> None:
 def test_a_seed_is_the_same_world_wherever_it_runs() -> None:
     alone = simulated("--seed", "12", "--quiet").stdout
     assert "trace " in alone
-    after_others = simulated("--seed", "12", "--quiet", "--after", "10,11,12").stdout
+    after_others = simulated("--seed", "12", "--quiet", "--after", "6,12").stdout
     assert after_others == alone
 
 

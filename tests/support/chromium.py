@@ -13,6 +13,8 @@ from playwright.sync_api import Browser, Dialog, Frame, sync_playwright
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome", "msedge")
 MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 LIMIT_MS = 30_000
+LIGHT = ("--disable-gpu", "--renderer-process-limit=1")
+"""No process for a graphics card that draws nothing here, and as few for pages as there can be."""
 
 
 def program() -> str | None:
@@ -24,7 +26,7 @@ def program() -> str | None:
 def running(path: str) -> Iterator[Browser]:
     """Yield one browser process."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path)
+        browser = playwright.chromium.launch(executable_path=path, args=LIGHT)
         yield browser
         browser.close()
 

@@ -32,6 +32,15 @@ PRELOADED = (
     "triptych.server.http",
     "triptych.jobs.service",
     "triptych_emulators",
+    # What a server imports when it is first used.
+    "anyio._backends._asyncio",
+    "jsonschema",
+    "triptych.images.cleaning",
+    "triptych.images.metadata",
+    "triptych.providers.preview.engine",
+    "triptych.providers.preview.scene_painter",
+    "triptych.server.confirmation",
+    "PIL.ImageCms",
 )
 
 
@@ -42,7 +51,11 @@ def preload() -> None:
     from PIL import Image
 
     from triptych import providers
+    from triptych.providers.preview import scene_painter
+    from triptych.server import tools
 
+    tools.listing()
+    scene_painter.PAINT_SIDE_PX = 400  # as in `machine.paint_small_scenes`
     Image.init()
     for name in providers.names():
         providers.load(name)

@@ -7,6 +7,7 @@ message of the frame is answered from this side, by a real server (`Server.ask`)
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser
 
 from support import chromium
@@ -36,7 +38,18 @@ MODERN = {
     "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
     "io.modelcontextprotocol/clientCapabilities": {},
 }
-PIXEL = base64.b64encode((SAMPLES / "coffee.jpg").read_bytes()).decode()
+
+
+def _photo() -> bytes:
+    """Return the picture of every image: small, but where screenshots are wanted."""
+    if PICTURES:
+        return (SAMPLES / "coffee.jpg").read_bytes()
+    with Image.open(SAMPLES / "coffee.jpg") as photo, io.BytesIO() as small:
+        photo.resize((96, 64)).save(small, "JPEG")
+        return small.getvalue()
+
+
+PIXEL = base64.b64encode(_photo()).decode()
 HOST_PAGE = """(html) => {
     document.body.style.margin = 0;
     const frame = document.createElement('iframe');
@@ -170,6 +183,20 @@ class Host:
     def see(self, expression: str) -> Any:
         """Return the value of an expression in the frame as soon as it is true and no empty list."""
         return chromium.wait_for(self.frame, expression)
+
+    def comes_to(self, expression: str, value: Any) -> None:
+        """Wait until an expression in the frame has this value."""
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        self.see(f"JSON.stringify({expression}) === {json.dumps(text)}")
+
+    def scroll(self, by: int, until: str) -> None:
+        """Turn the wheel, again while the page still grows, until an expression in the frame is true."""
+        for _ in range(chromium.LIMIT_MS // 100):
+            if self.frame.evaluate(f"Boolean({until})"):
+                return
+            self.page.mouse.wheel(0, by)
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"not after scrolling: {until}")
 
     def text(self, selector: str = "main") -> str:
         return str(self.see(f"document.querySelector({json.dumps(selector)})?.innerText"))

@@ -24,9 +24,10 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
         "storage": "core images",
         "providers": "core catalog images storage",
         "jobs": "core catalog images storage providers",
-        "settings": "core providers jobs",
-        "server": "core catalog images storage providers jobs settings",
-        "cli": "core catalog images storage providers jobs settings server triptych_emulators",
+        "logs": "core providers",
+        "settings": "core providers jobs logs",
+        "server": "core catalog images storage providers jobs logs settings",
+        "cli": "core catalog images storage providers jobs logs settings server triptych_emulators",
         "__main__": "settings server cli",
         "triptych_emulators": "core images",
     }.items()

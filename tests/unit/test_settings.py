@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from triptych import __main__ as main
+from triptych import logs
 from triptych.core import errors
 from triptych.providers import load, names
-from triptych.settings import configure_logging
 from triptych.settings import read as read_settings
 
 KEY = "sk-a-secret-of-ours"
@@ -252,7 +254,7 @@ def root_logger() -> Iterator[logging.Logger]:
 
 @pytest.mark.usefixtures("root_logger")
 def test_log_lines_go_to_stderr_never_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("INFO")
+    logs.configure("INFO")
     logging.getLogger("triptych.jobs.worker").info("a prediction moved")
     logging.getLogger("triptych.jobs.worker").debug("too quiet")
     said = capsys.readouterr()
@@ -266,7 +268,7 @@ def test_log_lines_go_to_stderr_never_to_stdout(capsys: pytest.CaptureFixture[st
 def test_signed_urls_are_not_logged_at_any_level(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    configure_logging("DEBUG")
+    logs.configure("DEBUG")
     for name in ("httpx2", "httpcore2.http11"):
         logging.getLogger(name).info("GET https://cdn.example/a.png?signature=1")
     assert "signature" not in capsys.readouterr().err
@@ -281,3 +283,108 @@ def test_live_models_are_on_unless_switched_off() -> None:
     assert not read_settings({"TRIPTYCH_MODELS": "builtin"}).setup.live_models
     with pytest.raises(errors.BadRequest, match=r'TRIPTYCH_MODELS must be live .* or builtin .*it is "all"'):
         read_settings({"TRIPTYCH_MODELS": "all"})
+
+
+def test_a_secret_can_stand_in_a_file(tmp_path: Path) -> None:
+    for name, text in (("key", "a-key-of-atlas\n"), ("token", "a-long-random-text")):
+        (tmp_path / name).write_text(text)
+    environ = {
+        "ATLASCLOUD_API_KEY_FILE": str(tmp_path / "key"),
+        "TRIPTYCH_AUTH_TOKEN_FILE": str(tmp_path / "token"),
+        "TRIPTYCH_METRICS_TOKEN": "the-variable-itself-counts",
+        "TRIPTYCH_METRICS_TOKEN_FILE": str(tmp_path / "token"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "key"),
+        "LOG_FILE": str(tmp_path / "nowhere"),
+    }
+    before = dict(environ)
+    main.read_secret_files(environ)
+    assert {name: value for name, value in environ.items() if name not in before} == {
+        "ATLASCLOUD_API_KEY": "a-key-of-atlas",
+        "TRIPTYCH_AUTH_TOKEN": "a-long-random-text",
+    }
+
+
+def test_an_unreadable_secret_file_ends_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.read_secret_files({"TRIPTYCH_AUTH_TOKEN_FILE": str(tmp_path / "gone")})
+    assert ended.value.code == 2
+    assert "TRIPTYCH_AUTH_TOKEN_FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("environ", "on"),
+    [
+        ({}, False),
+        ({"TRIPTYCH_METRICS": "on"}, True),
+        ({"TRIPTYCH_METRICS_TOKEN": "a-long-random-text"}, True),
+        ({"TRIPTYCH_METRICS": "off", "TRIPTYCH_METRICS_TOKEN": "a-long-random-text"}, False),
+    ],
+)
+def test_metrics_are_on_with_their_setting_or_their_token(environ: dict[str, str], on: bool) -> None:
+    assert read_settings(environ).metrics is on
+
+
+def test_a_short_metrics_token_is_refused() -> None:
+    with pytest.raises(errors.BadRequest, match="16 ASCII"):
+        read_settings({"TRIPTYCH_METRICS_TOKEN": "short"})
+
+
+@pytest.mark.parametrize(("text", "shape"), [("json", "json"), (" JSON ", "json"), ("", "text"), ("xml", "text")])
+def test_the_log_format_is_text_or_json(text: str, shape: str) -> None:
+    assert read_settings({"TRIPTYCH_LOG_FORMAT": text}).log_format == shape
+
+
+# -- the object store
+
+BUCKET = {
+    "TRIPTYCH_OBJECTS_URL": "s3://my-bucket/of/us/",
+    "AWS_ACCESS_KEY_ID": "AKID",
+    "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-bucket",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_REGION": "eu-north-1",
+}
+
+
+def test_images_are_files_unless_a_bucket_is_named() -> None:
+    assert read_settings({}).setup.objects is None
+    place = read_settings(BUCKET).setup.objects
+    assert place and (place.url, place.allow_http) == ("s3://my-bucket/of/us", False)
+    assert place.options == {
+        "access_key_id": "AKID",
+        "secret_access_key": "a-secret-of-the-bucket",
+        "region": "eu-north-1",
+    }
+    assert "a-secret-of-the-bucket" not in repr(read_settings(BUCKET))
+
+
+@pytest.mark.parametrize(
+    "url", ["my-bucket", "s3://", "https://b.s3.amazonaws.com", "s3://key:word@bucket/x", "s3://b/x?y=1", "file:///x"]
+)
+def test_a_place_that_is_no_bucket_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(errors.BadRequest, match="TRIPTYCH_OBJECTS_URL must be s3://") as refused:
+        read_settings({"TRIPTYCH_OBJECTS_URL": url})
+    assert "word" not in refused.value.message.replace("passwords", "")
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT"])
+def test_plain_http_goes_to_this_machine_alone(name: str) -> None:
+    bucket = BUCKET | ({"TRIPTYCH_OBJECTS_URL": "az://images"} if name.startswith("AZURE") else {})
+    for endpoint in ("http://127.0.0.1:9000", "http://localhost:9000", "http://[::1]:9000"):
+        place = read_settings({**bucket, name: endpoint}).setup.objects
+        assert place and place.allow_http
+    place = read_settings({**bucket, name: "https://minio.example.com"}).setup.objects
+    assert place and not place.allow_http
+    wrong = ("http://10.0.0.7:9000", "http://minio:9000", "ftp://127.0.0.1", "minio:9000", "https://me:word@minio")
+    for endpoint in wrong:
+        with pytest.raises(errors.BadRequest, match=f"{name} is .* must be https://") as refused:
+            read_settings({**bucket, name: endpoint})
+        assert "word" not in refused.value.message
+
+
+def test_nothing_is_imported_for_a_bucket_that_is_not_set() -> None:
+    code = (
+        "import sys, triptych.settings, triptych.server.app, triptych.jobs.service; "
+        "print([name for name in ('obstore', 'psycopg') if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"

@@ -19,6 +19,7 @@ from triptych.cli.formatting import Exit, exit_of_status
 from triptych.cli.install import install
 from triptych.cli.job_commands import follow_job, paid_options, run_paid, with_all_images
 from triptych.cli.look_commands import look
+from triptych.cli.object_commands import objects
 from triptych.cli.output import Screen, caller_for, command, read_config, resolved, run
 from triptych.cli.saving import save
 from triptych.core import errors
@@ -138,11 +139,14 @@ def spend(screen: Screen, days: int) -> Exit:
 @command
 def prune(screen: Screen, older_than: timedelta, unsaved: bool, yes: bool) -> Exit:
     """Remove image files that are old, unused and saved elsewhere."""
+    from triptych.core.clock import SystemClock
+    from triptych.images.objects import Objects
     from triptych.jobs.pruning import Pruner
 
     config = read_config()
+    home, stored = config.home, Objects(config.objects, SystemClock()) if config.objects else None
     with closing(config.open_database()) as database:
-        pruner = Pruner(database, config.home, older_than=older_than, unsaved=unsaved, now=datetime.now(UTC))
+        pruner = Pruner(database, home, stored, older_than=older_than, unsaved=unsaved, now=datetime.now(UTC))
         result = pruner.prune() if yes else pruner.look()
     screen.show(result, formatting.prune_text(result))
     return Exit.DONE
@@ -236,16 +240,38 @@ def doctor(screen: Screen, offline: bool) -> Exit:
 @click.option("--transport", type=click.Choice(["stdio", "http", "sse"]), default="stdio", show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True)
-def serve(transport: Any, host: str, port: int) -> None:
+@click.option("--worker/--no-worker", "engine", default=True, help="Work on jobs too, or leave that to others.")
+@click.option(
+    "--stateless/--sessions",
+    default=None,
+    help="Over HTTP, clients before 2026-07-28 get no session, for balancers. Default: with TRIPTYCH_DATABASE_URL.",
+)
+def serve(transport: Any, host: str, port: int, engine: bool, stateless: bool | None) -> None:
     """Run the MCP server: stdio, streamable HTTP at /mcp, or SSE at /sse."""
     from triptych.server import transports
     from triptych.settings import read as read_settings
 
     try:
         if transport == "stdio":
-            transports.serve(lambda: read_settings(os.environ))
+            transports.serve(lambda: read_settings(os.environ), engine=engine)
         else:
-            transports.serve(read_settings(os.environ, remote=True), transport, host, port)
+            settings = read_settings(os.environ, remote=True)
+            transports.serve(settings, transport, host, port, engine=engine, stateless=stateless)
+    except errors.TriptychError as error:
+        sys.exit(int(Screen(False).refuse(error)))
+
+
+@click.command()
+@click.option("--health-port", type=click.IntRange(0, 65535), help="Serve /healthz, /readyz and /metrics here.")
+@click.option("--health-host", default="127.0.0.1", show_default=True)
+def worker(health_port: int | None, health_host: str) -> None:
+    """Work on the jobs that servers store, without a server (Ctrl-C ends it)."""
+    from triptych.server import engine
+    from triptych.settings import read as read_settings
+
+    probes_at = None if health_port is None else (health_host, health_port)
+    try:
+        anyio.run(engine.work, read_settings(os.environ, remote=True), engine.announce, probes_at)
     except errors.TriptychError as error:
         sys.exit(int(Screen(False).refuse(error)))
 
@@ -355,6 +381,7 @@ ALL = (
     jobs,
     spend,
     prune,
+    objects,
     revoke_urls,
     cancel,
     models,
@@ -366,6 +393,7 @@ ALL = (
     doctor,
     install,
     serve,
+    worker,
     gallery,
     emulate,
     demo,

@@ -17,12 +17,15 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 from urllib.parse import urlsplit
+from uuid import uuid4
 
+import anyio.to_thread
 from pydantic import BaseModel, ConfigDict
 
 from triptych import __version__
 from triptych.core import errors
 from triptych.core.clock import SystemClock
+from triptych.images.objects import Objects
 from triptych.jobs import presenters
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.service import ServiceConfig
@@ -85,6 +88,7 @@ async def run_checks(environ: Mapping[str, str], *, offline: bool = False) -> Re
         checks += _directories(setup)
         checks += _choices(setup)
         checks += _serving(settings)
+        checks.append(await anyio.to_thread.run_sync(_objects, setup, offline))
         dates: list[datetime] = []
         provider_client = ProviderClient()
         try:
@@ -217,6 +221,25 @@ def _serving(settings: Settings) -> Iterator[Check]:
             found=f"{public} is reachable from other machines, and there is no token: serve does not start",
             mend="set TRIPTYCH_AUTH_TOKEN or TRIPTYCH_OAUTH_ISSUER, or unset TRIPTYCH_PUBLIC_URL",
         )
+
+
+def _objects(setup: ServiceConfig, offline: bool) -> Check:
+    """Write, read and remove a small object; `offline`: none."""
+    about, place = "TRIPTYCH_OBJECTS_URL", setup.objects
+    if not place:
+        return Check(about=about, state="off", found="not set; images are files in TRIPTYCH_HOME")
+    key, data = f"check-{uuid4().hex}", b"A check by triptych doctor. It may be removed."
+    try:
+        store = Objects(place, SystemClock())
+        if not offline:
+            store.put(key, data, "text/plain")
+            if store.get(key) != data:
+                raise errors.Outage("The object store does not return what was just written.")
+            store.delete(key)
+    except errors.TriptychError as error:
+        return Check(about=about, state="fault", found=f"{place.url}: {error.message}")
+    done = "not asked" if offline else "can be written, read and removed from"
+    return Check(about=about, state="ok", found=f"{place.url}, {done}")
 
 
 def _key(account: Account) -> Check:

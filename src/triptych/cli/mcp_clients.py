@@ -44,6 +44,9 @@ SETTINGS = (
 )
 """The settings of a server that a host starts; `settings` adds those of the network and the providers."""
 NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+OBJECTS = "TRIPTYCH_OBJECTS_URL"
+OF_OBJECTS = (OBJECTS, "AWS_ENDPOINT_URL", "AWS_REGION", "AZURE_STORAGE_ACCOUNT_NAME", "GOOGLE_SERVICE_ACCOUNT")
+KEYS_OF_OBJECTS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY")
 ADDRESS = {"type", "command", "args", "url", "httpUrl", "serverUrl"}
 """The keys of an entry that locate the server."""
 BESIDE = {"env", "env_vars", "cwd", "required", "headers", "bearer_token_env_var"}
@@ -220,8 +223,10 @@ def installed_from() -> str | None:
 
 
 def keys(environ: Mapping[str, str]) -> list[str]:
-    """Return the providers' key variables that are set; Atlas Cloud's when none is."""
-    return [name for name in key_variables() if environ.get(name, "").strip()] or ["ATLASCLOUD_API_KEY"]
+    """Return the providers' key variables that are set, Atlas Cloud's when none is; then those of an object store."""
+    of_store = KEYS_OF_OBJECTS if environ.get(OBJECTS, "").strip() else ()
+    given = [name for name in key_variables() if environ.get(name, "").strip()] or ["ATLASCLOUD_API_KEY"]
+    return given + [name for name in of_store if environ.get(name, "").strip()]
 
 
 def key_variables() -> list[str]:
@@ -237,7 +242,8 @@ def settings(machine: Machine) -> dict[str, str]:
     bases = [base.env for name in providers.names() for base in providers.load(name).base_urls.values()]
     # Windows knows one name for both spellings.
     lower = [] if machine.platform == "win32" else [name.lower() for name in NETWORK if name.endswith("_PROXY")]
-    names = (*bases, *SETTINGS, *NETWORK, *lower)
+    of_store = OF_OBJECTS if machine.environ.get(OBJECTS, "").strip() else ()
+    names = (*bases, *SETTINGS, *NETWORK, *lower, *of_store)
     return {name: machine.environ[name] for name in names if machine.environ.get(name, "").strip()}
 
 

@@ -91,9 +91,9 @@ def read_config() -> ServiceConfig:
 
     Raises: `errors.BadRequest` naming the variable that is wrong.
     """
-    from triptych import settings
+    from triptych import logs, settings
 
-    settings.configure_logging(settings.log_level(os.environ))
+    logs.configure(settings.log_level(os.environ), settings.log_format(os.environ))
     return settings.read(os.environ).setup
 
 

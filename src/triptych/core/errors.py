@@ -20,6 +20,7 @@
     ├── Failed                the provider accepted, then decided against it
     │   └── Moderated             its content filter decided against it
     ├── Outage                no usable response: time-outs, 5xx, HTML, broken JSON
+    │   ├── NotStored             our disk or object store did not take an image
     │   ├── NotSent               the request surely did not arrive
     │   ├── AnswerLost            the request may have arrived; its response was lost
     │   ├── Unclear               a list was read and does not show whether it has the request
@@ -193,6 +194,12 @@ class Outage(TriptychError):
 
     kind = "outage"
     retryable = True
+
+
+class NotStored(Outage):
+    """Our own disk or object store did not take an image; what it came from still has it."""
+
+    kind = "not_stored"
 
 
 class NotSent(Outage):

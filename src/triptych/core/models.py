@@ -51,7 +51,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A stored image: verified bytes on disk under their sha256."""
+    """A stored image: verified bytes under their sha256, in a file or in an object store."""
 
     sha256: str
     handle: str
@@ -59,9 +59,10 @@ class Image:
     width: int
     height: int
     bytes: int
-    path: Path
+    path: Path | None = None
+    """Its file; None for one in an object store."""
     pruned_at: datetime | None = None
-    """When its file was removed to free space; None while the file exists."""
+    """When its file or object was removed to free space; None while it exists."""
 
     @property
     def size(self) -> Size:
@@ -94,6 +95,8 @@ class ProviderRequest:
     """A UUID made before the request is sent: its ticket or idempotency key, if the provider accepts one."""
     variation: str = ""
     """Set to get another result for the same request, from a provider that would otherwise return the same one."""
+    callback_url: str | None = None
+    """The provider calls it when the request has ended."""
 
     @property
     def count(self) -> int:

@@ -4,6 +4,8 @@ Other packages use these modules; importing them imports Pillow, so this file im
 
     processing     verify, clean, fit, preview, encode: bytes in, bytes out
     files          `ImageFiles`: the stored files, and the way in for bytes from outside
+    objects        `Objects`: the images in an object store (S3 and its like)
+    object_files   `ObjectFiles`: `ImageFiles` over an object store, with copies in a bounded directory
     delivery       pictures made for use: cut or padded to a size, converted
     archives       zip archives of pictures, written file by file
     folders        the pictures in a folder or behind a pattern
@@ -11,7 +13,19 @@ Other packages use these modules; importing them imports Pillow, so this file im
     contact_sheet  several pictures on one labelled sheet
     similarity     how much each image of a set differs from the others
 
-Inside stand `decoding`, `encoding`, `cleaning`, `metadata` (JPEG and PNG without metadata) and `allowed_paths`.
+Inside stand `decoding`, `encoding`, `cleaning`, `metadata` (JPEG and PNG without metadata), `writing` (files written
+whole) and `allowed_paths`.
 """
 
-__all__ = ["archives", "contact_sheet", "delivery", "files", "folders", "naming", "processing", "similarity"]
+__all__ = [
+    "archives",
+    "contact_sheet",
+    "delivery",
+    "files",
+    "folders",
+    "naming",
+    "object_files",
+    "objects",
+    "processing",
+    "similarity",
+]

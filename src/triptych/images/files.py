@@ -15,12 +15,12 @@ import binascii
 import hashlib
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
-from uuid import uuid4
 
 import anyio
 import anyio.from_thread
@@ -28,6 +28,7 @@ import anyio.to_thread
 
 from triptych.core import errors, private_files
 from triptych.core.models import Image
+from triptych.images import writing
 from triptych.images.allowed_paths import (
     FILE_LIMIT_BYTES,
     allowed_path,
@@ -48,7 +49,6 @@ ARCHIVE_LIFETIME_S = 3600.0
 
 
 Fetch = Callable[[str], Awaitable[bytes]]
-Opener = Callable[[str, int], int]
 MayUse = Callable[[str], Awaitable[bool]]
 """Whether a caller may read the stored image with this sha256; with "", any stored image."""
 
@@ -72,7 +72,7 @@ class ImageFiles:
     async def store_result(self, data: bytes) -> Image:
         """Verify a provider's result, store it, and return it as an image.
 
-        Raises: `errors.UnreadableImage` if it does not decode to its last pixel; `errors.Outage` on a full disk.
+        Raises: `errors.UnreadableImage` if it does not decode to its last pixel; `errors.NotStored` on a full disk.
         """
         return await anyio.to_thread.run_sync(self._store_result, data)
 
@@ -121,9 +121,49 @@ class ImageFiles:
         """Do as `import_image` for a path that `locate` returned, maybe minutes ago. Blocks."""
         return self._clean_named(item, read_once(item, real, False))
 
+    def reach(self) -> None:
+        """Raise `errors.Outage` if images cannot be stored now. Blocks."""
+        place = self.images_dir if self.images_dir.exists() else self.images_dir.parent  # the first image makes it
+        if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+            raise errors.Outage(f"Images cannot be stored in {place}.")
+
     def touch(self, image: Image) -> bool:
         """Return whether the file of an image is here; it then counts as used now."""
-        return _touched(image.path)
+        return bool(image.path and _touched(image.path))
+
+    def confirm(self, images: Iterable[Image]) -> None:
+        """Do nothing for files: one whose row was pruned is written again by then.
+
+        For objects: raise `errors.Outage` if one was removed between its last write and the change of its row.
+        """
+
+    def bytes_of(self, image: Image) -> bytes:
+        """Return the bytes of a stored image. May block.
+
+        Raises: `errors.UnreadableImage` if its file is lost; `errors.Outage` while an object store gives no whole one.
+        """
+        try:
+            return self.local_file(image).read_bytes()
+        except OSError as error:
+            raise errors.UnreadableImage(
+                f"The file of {image.handle} cannot be read ({error.strerror}); upload it again."
+            ) from error
+
+    def local_file(self, image: Image) -> Path:
+        """Return the path of a file with the bytes of an image; of an object, a copy. Raises: as `bytes_of`."""
+        if image.path is None:
+            raise errors.UnreadableImage(
+                f"{image.handle} is in an object store: set TRIPTYCH_OBJECTS_URL to the one in which it was stored."
+            )
+        return image.path
+
+    def signed_url(self, image: Image) -> tuple[str, datetime] | None:
+        """Return a URL at which the object store gives an image to everyone, and its expiry; None for a file."""
+        return None
+
+    def sha256_in(self, url: str) -> str | None:
+        """Return the hash of the image whose object is at this URL; None for any other URL."""
+        return None
 
     async def read(
         self, item: str, allowed: Sequence[Path], may_use: MayUse, limit_bytes: int | None = None
@@ -165,15 +205,20 @@ class ImageFiles:
 
         assert isinstance(facts, Facts)
         sha256 = hashlib.sha256(data).hexdigest()
-        path = self._place(sha256, suffix_of(facts.mime_type), data)
+        image = Image(sha256, f"img_{sha256[:8]}", facts.mime_type, facts.width, facts.height, len(data))
+        return replace(image, path=self._keep(image, data))
+
+    def _keep(self, image: Image, data: bytes) -> Path | None:
+        """Store the bytes of an image; return the path of its file. Raises: `errors.NotStored`."""
+        path = self._place(image.sha256, suffix_of(image.mime_type), data)
         if not _touched(path):
             try:
                 self._write_whole(path, data)
             except OSError as error:
-                raise errors.Outage(
+                raise errors.NotStored(
                     f"The image could not be written to {path.parent} ({error.strerror}); is the disk full?"
                 ) from error
-        return Image(sha256, f"img_{sha256[:8]}", facts.mime_type, facts.width, facts.height, len(data), path)
+        return path
 
     def _place(self, sha256: str, suffix: str, data: bytes) -> Path:
         """Return the path of an image: the first digits of its hash, because the assistant pays for long paths."""
@@ -187,9 +232,9 @@ class ImageFiles:
         """Write a file so that it is on disk in full, or not at all."""
         private_files.make_directory(path.parent)
         private_files.make_directory(self.parts_dir)
-        with _part(self.parts_dir, data, private_files.opener) as part:
+        with writing.part(self.parts_dir, data, private_files.opener) as part:
             part.replace(path)
-        _flush_directory(path.parent)
+        writing.flush_directory(path.parent)
 
     def remove_stale_parts(self, now: datetime) -> None:
         """Close the directories to other users, and remove temporary files that a dead process left."""
@@ -207,7 +252,7 @@ class ImageFiles:
 
         Raises: as `write`, and `errors.UnreadableImage` for a lost image.
         """
-        return self.write(bytes_of(image), directory, stem, suffix_of(image.mime_type))[0]
+        return self.write(self.bytes_of(image), directory, stem, suffix_of(image.mime_type))[0]
 
     def write(self, data: bytes, directory: Path, stem: str, suffix: str) -> tuple[Path, bool]:
         """Write a file into a directory under a safe name, overwriting nothing; return its path, and whether it is new.
@@ -236,7 +281,7 @@ class ImageFiles:
                 return False
             if not (_is_plain(target) and may_replace(target.read_bytes(), data)):
                 return None
-            with _part(directory, data) as part:
+            with writing.part(directory, data) as part:
                 part.replace(target)
             return True
 
@@ -282,7 +327,7 @@ class ImageFiles:
             return False
         private_files.make_directory(self.parts_dir)
         for directory in (self.parts_dir, path.parent):
-            with _part(directory, data) as part:
+            with writing.part(directory, data) as part:
                 try:
                     path.hardlink_to(part)
                 except FileExistsError:
@@ -290,7 +335,7 @@ class ImageFiles:
                 except OSError:
                     continue
                 return True
-        return _create_in_place(path, data)  # the file system has no hard links
+        return writing.create_in_place(path, data)  # the file system has no hard links
 
     def allowed_directory(self, directory: str, allowed: Sequence[Path]) -> Path:
         """Return the resolved directory if it is inside an allowed one, not hidden, and not inside our own home.
@@ -306,12 +351,9 @@ class ImageFiles:
         return path
 
 
-def bytes_of(image: Image) -> bytes:
-    """Return the bytes of a stored image. Raises: `errors.UnreadableImage` if its file is lost."""
-    try:
-        return image.path.read_bytes()
-    except OSError as error:
-        raise errors.UnreadableImage(f"The file of {image.handle} cannot be read ({error.strerror}).") from error
+def is_here(image: Image) -> bool:
+    """Return whether the bytes of an image are stored, as far as this shows without asking an object store."""
+    return image.path.exists() if image.path else not image.pruned_at
 
 
 def _from_data_uri(item: str) -> bytes:
@@ -344,45 +386,3 @@ def _has(path: Path, data: bytes) -> bool:
 
 def _is_plain(path: Path) -> bool:
     return path.is_file() and not path.is_symlink() and path.stat().st_size <= FILE_LIMIT_BYTES
-
-
-def _create_in_place(path: Path, data: bytes) -> bool:
-    try:
-        file = path.open("xb")
-    except FileExistsError:
-        return False
-    try:
-        with file:
-            file.write(data)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return True
-
-
-def _flush_directory(directory: Path) -> None:
-    """Flush a directory to disk: without it a power cut loses the name of a file whose bytes are stored."""
-    if os.name == "nt":
-        return  # Windows opens no directory; its file systems log a rename themselves
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _part(directory: Path, data: bytes, opener: Opener | None = None) -> Iterator[Path]:
-    """Yield a flushed temporary file to be moved or linked into place. It is removed at the end if it is still there.
-
-    It has the rights of the umask, because it may become the user's own file, unless an `opener` sets others.
-    """
-    path = directory / f".triptych-{uuid4().hex}.part"
-    try:
-        with open(path, "xb", opener=opener) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield path
-    finally:
-        path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Completes a submitted prediction: poll it, write the response, download its images, settle its charge.
 
-An image counts as a result once it is downloaded, decoded to the last pixel, hashed and on disk. The response to a paid
-request is written again and again until the database and the disk accept it.
+An image counts as a result once it is downloaded, decoded to the last pixel, hashed, and on disk or in the object
+store. The response to a paid request is written again and again until the database and the disk accept it.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ class Completion:
         prediction = claim.prediction
         outputs, missing = await self._downloads.fetch_missing(prediction)
         attempts = prediction.attempts + 1
-        if missing and attempts < FETCH_TRIES:
+        if missing and (attempts < FETCH_TRIES or self._downloads.waits_for_storage(prediction)):
             await self._transitions.move(claim, State.FETCHING, wait_s=retry_delay_s(attempts), attempts=attempts)
             return
         await self._downloads.save(prediction.job_id, outputs)
@@ -272,7 +272,7 @@ class Completion:
             return
         outputs, missing = await self._downloads.fetch_missing(prediction)
         attempts = prediction.attempts + 1
-        if missing and attempts < FETCH_TRIES:
+        if missing and (attempts < FETCH_TRIES or self._downloads.waits_for_storage(prediction)):
             await self._transitions.move(claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts)
             return
         await self._downloads.save(prediction.job_id, outputs)

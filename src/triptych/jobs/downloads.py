@@ -18,7 +18,7 @@ import anyio.to_thread
 from triptych.core import errors
 from triptych.core.clock import Clock, Notifier
 from triptych.core.concurrency import unwrap_group
-from triptych.core.models import Output, Prediction, ReturnedImage
+from triptych.core.models import Image, Output, Prediction, ReturnedImage
 from triptych.images.files import ImageFiles
 from triptych.jobs import file_names
 from triptych.providers import FrameReceived
@@ -48,6 +48,8 @@ class Downloads:
         self._clock = clock
         self._changed = changed
         self._notifier = notifier
+        self._unstored: set[str] = set()
+        """The predictions with an image that came and that our own disk or object store did not take last time."""
 
     async def create_output(
         self, prediction: Prediction, i: int, image: ReturnedImage, lifetime_s: float | None = None
@@ -58,8 +60,7 @@ class Downloads:
         sha256, error = None, image.error
         if image.data is not None:
             try:
-                stored = await self._files.store_result(image.data)
-                sha256 = (await self._store.add_image(stored, self._clock.now())).sha256
+                sha256 = (await self._keep(image.data)).sha256
             except errors.UnreadableImage as unreadable:
                 error = f"the provider's image cannot be decoded: {unreadable.message}"
         return Output(
@@ -86,6 +87,7 @@ class Downloads:
 
     async def fetch_missing(self, prediction: Prediction) -> tuple[list[Output], list[Output]]:
         """Download the missing images; return all outputs, and those that are still missing."""
+        self._unstored.discard(prediction.id)
         with unwrap_group():
             async with anyio.create_task_group() as tasks:
                 for output in await self._store.outputs_of(prediction.id):
@@ -94,26 +96,40 @@ class Downloads:
         outputs = await self._store.outputs_of(prediction.id)
         return outputs, [output for output in outputs if output.url and not output.sha256]
 
+    def waits_for_storage(self, prediction: Prediction) -> bool:
+        """Return whether an image came at the last `fetch_missing`, and could not be stored."""
+        return prediction.id in self._unstored
+
     async def _fetch(self, prediction: Prediction, output: Output) -> None:
         """Download one image; an error is written to its output, and a later step tries again."""
         account = self._accounts[prediction.provider]
         assert output.url
         try:
             data = await self._client.fetch(output.url, origins=account.loopback_origins(), pool=account.provider.name)
-            image = await self._files.store_result(data)
-            stored = await self._store.add_image(image, self._clock.now())
+            stored = await self._keep(data)
             await self._store.output_stored(output, stored.sha256)
             if output.url_expires_at:
                 await self._store.set_copy(stored.sha256, prediction.provider, output.url, output.url_expires_at)
         except Exception as error:
             if not isinstance(error, errors.TriptychError):
                 log.exception("internal error while downloading %s", output.handle)
+            if isinstance(error, errors.NotStored):
+                self._unstored.add(prediction.id)
+                log.warning("%s is not stored yet: %s", output.handle, error.message)
             message = error.message if isinstance(error, errors.TriptychError) else type(error).__name__
             with suppress(errors.Outage):
                 await self._store.output_failed(output, message)
             return
         self._changed(prediction.job_id)
         self._notifier.notify()
+
+    async def _keep(self, data: bytes) -> Image:
+        """Store a result, then its row. Raises: as `ImageFiles.store_result`."""
+        image = await self._files.store_result(data)
+        stored = await self._store.add_image(image, self._clock.now())
+        if stored.pruned_at:
+            await anyio.to_thread.run_sync(self._files.confirm, [stored])
+        return stored
 
     async def save(self, job_id: str, outputs: Sequence[Output]) -> None:
         """Copy outputs into the directory that the job's call named, if it named one."""

@@ -36,12 +36,14 @@ class EarlyOutputs:
         self._held_bytes = 0
 
     async def add(self, frame: FrameReceived, fetches: anyio.abc.TaskGroup) -> None:
-        """Store a frame; hold it if that fails."""
+        """Store a frame; hold it if that fails, or if earlier ones are held: a slow store must not stop the stream."""
         try:
-            await self._downloads.store_early(self._claim.prediction, frame, fetches)
+            if not self._held:
+                await self._downloads.store_early(self._claim.prediction, frame, fetches)
+                return
         except Exception as error:
             log.warning("image %s of %s is not stored yet: %s", frame.index + 1, self._claim.prediction.id, error)
-            self._held.append(self._bounded(frame))
+        self._held.append(self._bounded(frame))
 
     def _bounded(self, frame: FrameReceived) -> tuple[FrameReceived, IO[bytes] | None]:
         size = len(frame.output.data or b"")

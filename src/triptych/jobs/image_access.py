@@ -21,7 +21,7 @@ import anyio.to_thread
 from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Image, Job, Output
-from triptych.images.files import ImageFiles
+from triptych.images.files import ImageFiles, is_here
 from triptych.jobs import comparison, file_links, file_names, image_preview, manifest, presenters, reading
 from triptych.jobs.caller import Caller
 from triptych.jobs.job_reads import job_if_visible, job_named, visible_job
@@ -39,12 +39,13 @@ LEAST_LIFE = timedelta(minutes=2)
 
 @dataclass(frozen=True, slots=True)
 class SignedFile:
-    """The image of a signed URL, its signer, and the seconds until the URL expires."""
+    """The image of a signed URL, its signer, and the seconds until the URL expires; `files` has its bytes."""
 
     handle: str
     image: Image
     owner: str | None
     left_s: int
+    files: ImageFiles
 
 
 class ImageAccess:
@@ -77,9 +78,14 @@ class ImageAccess:
         if not all(texts):
             raise errors.UnreadableImage("An image is an empty string; pass a handle, a path, a URL or a data: URI.")
         named = {text: handle for text in texts if (handle := _handle_in(text, caller)) is not None}
+        objects = {text: sha256 for text in texts if (sha256 := self._files.sha256_in(text))}
 
         def stored(store: Store) -> dict[str, Image]:
             images = {}
+            for text, sha256 in objects.items():
+                image = store.image_by_sha256(sha256)
+                if image and (caller.owner is None or store.owns(caller.owner, sha256)):
+                    named[text] = image.handle
             for text, handle in named.items():
                 with _located(text, places):
                     images[text] = self._by_handle(store, handle, caller)
@@ -111,6 +117,9 @@ class ImageAccess:
             raise reading.together(faults, places)
         if read:
             added = await self._store.add_images(list(read.values()), self._clock.now(), caller.owner)
+            if any(image.pruned_at for image in added):
+                await anyio.to_thread.run_sync(self._files.confirm, added)
+                added = [replace(image, pruned_at=None) for image in added]
             found |= zip(read, added, strict=True)
         return [replace(found[text], handle=named[text]) if text in named else found[text] for text in texts]
 
@@ -149,7 +158,7 @@ class ImageAccess:
             job = image = None
         elif image and not job and caller.owner is not None and not store.owns(caller.owner, image.sha256):
             image = None
-        if image and image.path.exists():
+        if image and is_here(image):
             return image
         if image and image.pruned_at:
             raise errors.UnknownHandle(
@@ -169,16 +178,28 @@ class ImageAccess:
         )
 
     def link(self, store: Store, caller: Caller) -> presenters.Link:
-        """Return the `Link` of a caller: the provider's URL until it expires, then a signed URL."""
+        """Return the `Link` of a caller: the provider's URL until it expires, then a signed URL.
+
+        A caller without `files_url` gets a URL of the object store, if there is one and it lives longer.
+        """
         now, secret = self._clock.now(), functools.cache(store.file_secret)
 
-        def chosen(handle: str, url: str | None, expires_at: datetime | None) -> tuple[str | None, datetime | None]:
+        def chosen(
+            image: Image, handle: str, url: str | None, expires_at: datetime | None
+        ) -> tuple[str | None, datetime | None]:
             lives = url and (expires_at is None or expires_at - now > LEAST_LIFE)
-            if lives or not caller.files_url:
+            if caller.files_url:
+                return (url, expires_at) if lives else self._file_link(secret(), handle, caller, now)
+            ours = self._files.signed_url(image)
+            if not ours or (lives and expires_at and expires_at >= ours[1]):
                 return url, expires_at
-            return file_links.make(secret(), caller.files_url, handle, caller.owner, now)
+            return ours
 
         return chosen
+
+    def _file_link(self, secret: str, handle: str, caller: Caller, now: datetime) -> tuple[str, datetime]:
+        assert caller.files_url
+        return file_links.make(secret, caller.files_url, handle, caller.owner, now)
 
     async def signed_file(
         self, handle: str, until_s: int, signature: str, owners: Sequence[str | None]
@@ -193,7 +214,7 @@ class ImageAccess:
             for owner in file_links.signers(store.file_secret(), handle, owners, until_s, signature, now):
                 with suppress(errors.UnknownHandle):
                     image = self._by_handle(store, handle, Caller(owner=owner))
-                    return SignedFile(handle, image, owner, int(until_s - now.timestamp()))
+                    return SignedFile(handle, image, owner, int(until_s - now.timestamp()), self._files)
             return None
 
         return await self._store.run(found)
@@ -234,7 +255,7 @@ class ImageAccess:
             looks = {one.job.request.look for one in made if one}
             if len(looks) == 1 and (look := looks.pop()) and len(images) > 1:
                 sheet = await self._store.run(lambda store: sheet.with_look(look, functools.partial(_stored, store)))
-        return await anyio.to_thread.run_sync(image_preview.draw, sheet, detail)
+        return await anyio.to_thread.run_sync(image_preview.draw, sheet, self._files.bytes_of, detail)
 
     async def save_copies(self, job_id: str | None = None) -> None:
         """Copy the images of ended jobs into the directories that repeated calls named: of one job, or of all."""
@@ -289,7 +310,8 @@ class ImageAccess:
             return image, presenters.image_of_upload(image, link=link)
 
         image, facts = await self._store.run(facts_of)
-        return await anyio.to_thread.run_sync(_preview, image.path), facts
+        data = await anyio.to_thread.run_sync(self._files.bytes_of, image)
+        return await anyio.to_thread.run_sync(_preview, data), facts
 
 
 def _handle_in(text: str, caller: Caller) -> str | None:
@@ -324,7 +346,7 @@ def _sheet_of_job(store: Store, job_id: str, caller: Caller) -> image_preview.Sh
 def _stored(store: Store, handle: str) -> Image | None:
     """Return the image behind a handle if its file is here."""
     image = store.image_by_handle(handle)
-    return image if image and image.path.exists() else None
+    return image if image and is_here(image) else None
 
 
 def _unfolded(store: Store, item: str, caller: Caller) -> list[str]:
@@ -352,7 +374,7 @@ def _origin_of(store: Store, handle: str) -> image_preview.OutputOrigin | None:
     return image_preview.OutputOrigin(job, by_id[output.prediction_id], output)
 
 
-def _preview(path: Path) -> bytes:
+def _preview(data: bytes) -> bytes:
     from triptych.images import processing
 
-    return processing.preview(path.read_bytes(), max_bytes=90_000)
+    return processing.preview(data, max_bytes=90_000)

@@ -34,6 +34,7 @@ MOST_REFERENCES = 10
 
 ImageOf = Callable[[str], Image | None]
 """Returns the image behind a handle, if it is stored."""
+BytesOf = Callable[[Image], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ def _chain(
 # --- drawing ---
 
 
-def draw(shown: Sheet, detail: bool = False) -> Preview:
+def draw(shown: Sheet, bytes_of: BytesOf, detail: bool = False) -> Preview:
     """Return a preview of one picture or a contact sheet of several, with the similarity of each set.
 
     The JPEG has at most `MOST_BYTES` bytes, with `detail` at most `DETAIL_BYTES`.
@@ -193,13 +194,13 @@ def draw(shown: Sheet, detail: bool = False) -> Preview:
     if len(shown.pictures) == 1 and (only := shown.pictures[0].image):
         note = f"{shown.pictures[0].handle}, {shown.pictures[0].note}."
         side_px = DETAIL_PX if detail else PREVIEW_PX
-        return Preview(jpeg=processing.preview(only.path.read_bytes(), max_side=side_px, max_bytes=most), caption=note)
+        return Preview(jpeg=processing.preview(bytes_of(only), max_side=side_px, max_bytes=most), caption=note)
     # At most as large as on the sheet; all decoded pictures together take at most about 25 MB.
     side_px = min(768, round(1.6 * contact_sheet.WIDTH_PX / len(shown.pictures) ** 0.5))
     cards, sets = [], dict[str, list[tuple[int, similarity.ImageStats]]]()
     finals: dict[int, similarity.ImageStats] = {}
     for i, picture in enumerate(shown.pictures):
-        small = processing.thumbnail(picture.image.path.read_bytes(), side_px) if picture.image else None
+        small = processing.thumbnail(bytes_of(picture.image), side_px) if picture.image else None
         cards.append(contact_sheet.Card(small, picture.label or picture.handle, picture.note))
         if small and picture.made:
             stats = similarity.measure(small)
@@ -207,7 +208,7 @@ def draw(shown: Sheet, detail: bool = False) -> Preview:
             if picture.made.prediction.step == picture.made.job.request.steps - 1:
                 finals[i] = stats
     sentences = [shown.caption]
-    strip = [processing.thumbnail(image.path.read_bytes(), 2 * contact_sheet.STRIP_PX) for image in shown.look_pictures]
+    strip = [processing.thumbnail(bytes_of(image), 2 * contact_sheet.STRIP_PX) for image in shown.look_pictures]
     if strip and shown.look and (judged := list(finals)):
         far = similarity.from_look([finals[i] for i in judged], [similarity.measure(image) for image in strip])
         sentences.append(_look_words(shown.look, [shown.pictures[i] for i in judged], far))

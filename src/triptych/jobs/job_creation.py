@@ -17,11 +17,12 @@ import anyio
 from pydantic import SecretStr
 
 from triptych import catalog
-from triptych.core import errors
+from triptych.core import errors, telemetry
 from triptych.core.clock import Clock, moment
 from triptych.core.models import Image, Job, Reference
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
+from triptych.images.objects import ObjectsPlace
 from triptych.jobs import cost_check, live_choice, planning, routing
 from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
@@ -74,6 +75,9 @@ class ServiceConfig:
         """
         url = self.database_url.get_secret_value() if self.database_url else None
         return open_database(self.home / "triptych.db", url)
+
+    objects: ObjectsPlace | None = None
+    """The object store for images; None: they are files below `home`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,11 @@ class JobCreation:
             lambda: self._store.add_job(job, predictions, now=moment(self._clock), attach=not terms.again),
             end_s - self._clock.monotonic(),
         )
+        if not earlier:
+            with telemetry.span(
+                "job", job_id=job.id, provider=job.provider, model=job.model, predictions=len(predictions)
+            ):
+                pass  # the first span of the job's own trace
         return CreatedJob(earlier or job, not earlier, end_s, prepared.save_to)  # another process may have been quicker
 
     async def _prepare(self, request: Request, terms: Terms, caller: Caller) -> _Prepared:

@@ -107,15 +107,15 @@ def job_result(
         page=page,
         remaining_s=remaining_s,
         made_again=store.made_again(job.id) if job.request.is_chain and faulty else None,
-        page_size=None if every else _page_size(store, job, outputs),
+        page_size=None if every else _page_size(store, job, outputs, link),
         findable=any(resumption.state_after(p, accounts) is State.SUBMITTING for p in faulty),
         link=link,
     )
 
 
-def _page_size(store: Store, job: Job, outputs: Sequence[Output]) -> int:
+def _page_size(store: Store, job: Job, outputs: Sequence[Output], link: Link) -> int:
     """Return how many images a page lists. The first listing of an ended job with several pages fixes it."""
-    size = job.page_size or presenters.page_size(outputs, store.image_by_sha256)
+    size = job.page_size or presenters.page_size(outputs, store.image_by_sha256, link)
     if job.page_size is None and len(outputs) > size and job.status.has_ended:
         with suppress(errors.Outage):  # another program locks the database: the next listing fixes the same size
             store.fix_page_size(job.id, size)

@@ -42,11 +42,11 @@ FREE_LOOKS = frozenset({"deadline", "fetch_failed"})
 
 ImageOf = Callable[[str], Image | None]
 
-Link = Callable[[str, str | None, datetime | None], tuple[str | None, datetime | None]]
+Link = Callable[[Image, str, str | None, datetime | None], tuple[str | None, datetime | None]]
 """Returns the URL of a stored image and its expiry, from its handle, the provider's URL and that URL's expiry."""
 
 
-def as_stored(_: str, url: str | None, expires_at: datetime | None) -> tuple[str | None, datetime | None]:
+def as_stored(_: Image, __: str, url: str | None, expires_at: datetime | None) -> tuple[str | None, datetime | None]:
     """Return the provider's URL, even if it has expired: a `Link`."""
     return url, expires_at
 
@@ -79,8 +79,9 @@ def image_of_output(output: Output, image: Image | None, link: Link = as_stored)
     path = image.path if image and not image.pruned_at else None
     if image and image.pruned_at and output.saved_path:
         path = Path(output.saved_path)
-    is_here = image is not None and not image.pruned_at
-    url, expires_at = (link if is_here else as_stored)(output.handle, output.url, output.url_expires_at)
+    url, expires_at = output.url, output.url_expires_at
+    if image and not image.pruned_at:
+        url, expires_at = link(image, output.handle, url, expires_at)
     return ImageResult(
         handle=output.handle,
         url=url or (path.as_uri() if path else None),
@@ -97,12 +98,12 @@ def image_of_output(output: Output, image: Image | None, link: Link = as_stored)
 
 def image_of_upload(image: Image, hosted: tuple[str, datetime] | None = None, *, link: Link = as_stored) -> ImageResult:
     """Return an uploaded image; `hosted` is its URL at a provider and when that expires."""
-    url, expires_at = link(image.handle, *(hosted or (None, None)))
+    url, expires_at = link(image, image.handle, *(hosted or (None, None)))
     return ImageResult(
         handle=image.handle,
-        url=url or image.path.as_uri(),
+        url=url or (image.path.as_uri() if image.path else None),
         url_expires_at=expires_at,
-        path=str(image.path),
+        path=str(image.path) if image.path else None,
         uri=f"triptych://images/{image.handle}",
         mime_type=image.mime_type,
         width=image.width,
@@ -181,11 +182,13 @@ def job_result(
     )
 
 
-def page_size(outputs: Sequence[Output], image_of: ImageOf) -> int:
+def page_size(outputs: Sequence[Output], image_of: ImageOf, link: Link = as_stored) -> int:
     """Return how many images of a job fit on a page, by the longest URL, path and sources among them."""
     stored = next((image for output in outputs if output.sha256 and (image := image_of(output.sha256))), None)
-    path_chars = len(json.dumps(str(stored.path))) if stored else 0
-    urls = [len(output.url or "") for output in outputs] + ([len(stored.path.as_uri())] if stored else [])
+    path = stored.path if stored else None
+    path_chars = len(json.dumps(str(path))) if path else 0
+    urls = [len(output.url or "") for output in outputs] + ([len(path.as_uri())] if path else [])
+    urls += [len(link(stored, stored.handle, None, None)[0] or "")] if stored else []
     layer_chars = max((len(to_json(output.layer)) for output in outputs if output.layer), default=0)
     source_chars = max((sum(len(handle) + 4 for handle in output.source) for output in outputs), default=0)
     # The URL is in the JSON and in the link.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from triptych import catalog
 from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Prediction, ProviderRequest, Reference
 from triptych.core.offers import Offer
+from triptych.images.files import ImageFiles
+from triptych.jobs import callbacks
 from triptych.jobs.planning import provider_request
 from triptych.jobs.polling import Polling
 from triptych.jobs.uploads import as_sent, upload_reference
@@ -17,8 +21,11 @@ from triptych.storage.async_store import AsyncStore
 class ProviderRequests:
     """The requests of the predictions in one store."""
 
-    def __init__(self, store: AsyncStore, provider_client: ProviderClient, clock: Clock, polling: Polling) -> None:
+    def __init__(
+        self, store: AsyncStore, files: ImageFiles, provider_client: ProviderClient, clock: Clock, polling: Polling
+    ) -> None:
         self._store = store
+        self._files = files
         self._client = provider_client
         self._clock = clock
         self._polling = polling
@@ -34,13 +41,13 @@ class ProviderRequests:
             if not image:
                 raise errors.UnknownHandle(f"The input {handle} no longer exists.")
             reference, notes = await upload_reference(
-                self._store, self._client, self._clock, account, image, of=len(handles)
+                self._store, self._files, self._client, self._clock, account, image, of=len(handles)
             )
             references.append(reference)
             warnings += notes
         if warnings:
             await self._store.warn(prediction.job_id, warnings)
-        return _provider_request(offer, prediction, references)
+        return _provider_request(offer, account, prediction, references)
 
     async def as_sent(self, account: Account, prediction: Prediction) -> ProviderRequest:
         """Return a request as it was sent, to search for it or repeat it; nothing is uploaded.
@@ -53,9 +60,10 @@ class ProviderRequests:
         if len(urls) != len(images):
             raise errors.Outage("An earlier version of Triptych sent the request without storing its content.")
         references = [
-            await as_sent(account, image, url, of=len(images)) for image, url in zip(images, urls, strict=True)
+            await as_sent(self._files, account, image, url, of=len(images))
+            for image, url in zip(images, urls, strict=True)
         ]
-        return _provider_request(offer, prediction, references)
+        return _provider_request(offer, account, prediction, references)
 
     def _offer(self, prediction: Prediction) -> Offer:
         offer = self._polling.offer(prediction)
@@ -69,8 +77,10 @@ def _inputs(offer: Offer, prediction: Prediction) -> tuple[str, ...]:
     return (*prediction.inputs, *catalog.image_params(offer, prediction.request))
 
 
-def _provider_request(offer: Offer, prediction: Prediction, references: list[Reference]) -> ProviderRequest:
-    return provider_request(
+def _provider_request(
+    offer: Offer, account: Account, prediction: Prediction, references: list[Reference]
+) -> ProviderRequest:
+    request = provider_request(
         offer,
         prediction.request,
         prediction.prompt,
@@ -79,3 +89,4 @@ def _provider_request(offer: Offer, prediction: Prediction, references: list[Ref
         client_id=prediction.client_id,
         variation=prediction.variation,
     )
+    return replace(request, callback_url=callbacks.url_of(account, prediction))

@@ -1,4 +1,4 @@
-"""Frees space in TRIPTYCH_HOME: removes image files that are old, not in use, and saved elsewhere.
+"""Frees space in TRIPTYCH_HOME or the object store: removes images that are old, not in use, and saved elsewhere.
 
 Rules, on which money depends: no job, prediction or output is deleted, so the ledger does not change; an image's row
 has the time when its file was removed. The images that a queued, running or uncertain job made or uses stay. So do the
@@ -7,36 +7,51 @@ stay, unless `unsaved` is set. Files with a recent date stay: importing an image
 
 Servers may run on the same home. A file is first moved aside, then its date is read again. If a server has set the date
 meanwhile, the file goes back. A server that misses the file writes it again.
+
+An object has the date of its last write; a server that stores an old one again writes it again, and looks for it once
+more if its row was that of a pruned image. An object without a row stays: it may be another installation's.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from triptych.core import errors
 from triptych.core.models import Status
 from triptych.core.requests import Request
+from triptych.images.naming import CACHE, key_of
 from triptych.jobs.results import PrunedItem, PruneResult
 from triptych.storage import rows
 from triptych.storage.database import Database, Row
+from triptych.storage.reads import IN_OBJECTS
+
+if TYPE_CHECKING:
+    from triptych.images.objects import Objects
+
+log = logging.getLogger(__name__)
 
 LEAST_AGE = timedelta(days=1)
 """Younger files are never removed: a running server may be about to use them."""
 BATCH = 100
 """The number of files removed under one lock of the database: servers wait for that time at most."""
+BATCH_OF_OBJECTS = 10
+"""The same for objects: each takes two requests."""
 BUSY = frozenset({Status.QUEUED, Status.RUNNING, Status.UNCERTAIN})
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """An image file; `sha256` and `handle` are empty for a file without a row."""
+    """An image file, or an object by its key; `sha256` and `handle` are empty for a file without a row."""
 
-    path: Path
+    place: Path | str
     bytes: int
     used_at: float
     sha256: str = ""
@@ -58,9 +73,20 @@ class _Job:
 class Pruner:
     """Finds the files that may be removed from a home, and removes them."""
 
-    def __init__(self, db: Database, home: Path, *, older_than: timedelta, unsaved: bool, now: datetime) -> None:
+    def __init__(
+        self,
+        db: Database,
+        home: Path,
+        objects: Objects | None = None,
+        *,
+        older_than: timedelta,
+        unsaved: bool,
+        now: datetime,
+    ) -> None:
         self._db = db
         self._images_dir = home / "images"
+        self._objects = objects
+        self._in_objects = objects.all_facts() if objects else {}
         self._now = now
         self._older_than = max(older_than, LEAST_AGE)
         self._before = (now - self._older_than).timestamp()
@@ -79,20 +105,23 @@ class Pruner:
         """
         wanted, only_unsaved = self._candidates()
         gone: list[_File] = []
-        for start in range(0, len(wanted), BATCH):
+        batch = BATCH_OF_OBJECTS if self._objects else BATCH
+        for start in range(0, len(wanted), batch):
             with self._db.transaction():
                 self._db.lock("books")  # no job that needs one of these images is added meanwhile
-                still = {file.path for file in self._candidates()[0]}
-                for file in wanted[start : start + BATCH]:
-                    if file.path in still and self._remove(file.path):
+                still = {file.place for file in self._candidates()[0]}
+                for file in wanted[start : start + batch]:
+                    if file.place in still and self._remove(file.place):
                         gone.append(file)
                         self._db.run("prune_image", sha256=file.sha256, now=self._now.timestamp())
         self._db.run("drop_expired_copies", now=self._now.timestamp())
         self._db.shrink()
         return self._result(gone, only_unsaved, done=True)
 
-    def _remove(self, path: Path) -> bool:
-        """Remove a file, unless its date has changed; return whether it was removed."""
+    def _remove(self, path: Path | str) -> bool:
+        """Remove a file or an object, unless its date has changed; return whether it was removed."""
+        if isinstance(path, str):
+            return self._remove_object(path)
         aside = path.with_name(f".pruned-{path.name}")  # after a crash this is a file without a row
         try:
             path.replace(aside)
@@ -105,6 +134,18 @@ class Pruner:
         with suppress(OSError):
             aside.replace(path)
         return False
+
+    def _remove_object(self, key: str) -> bool:
+        assert self._objects
+        try:
+            found = self._objects.facts(key)
+            if found and found[1].timestamp() > self._before:
+                return False
+            self._objects.delete(key)
+        except errors.Outage as error:  # those that are gone must be written down
+            log.warning("%s", error.message)
+            return False
+        return True
 
     def _candidates(self) -> tuple[list[_File], list[_File]]:
         """Return the files that may be removed, and those that only `unsaved` would remove, oldest first."""
@@ -127,6 +168,12 @@ class Pruner:
         """Yield the files with rows, by the age of the rows, then the files without rows."""
         known = set()
         for row in self._db.all("images_home"):
+            if row["file"] == IN_OBJECTS:
+                key = key_of(row["sha256"], row["mime_type"])
+                if key in self._in_objects:
+                    size, date = self._in_objects[key]
+                    yield _File(key, size, max(date.timestamp(), row["created_at"]), row["sha256"], row["handle"])
+                continue
             path = self._images_dir / row["file"]
             known.add(path)
             with suppress(OSError):
@@ -135,7 +182,7 @@ class Pruner:
                 yield _File(path, found.st_size, used_at, row["sha256"], row["handle"])
         for path in sorted(self._images_dir.rglob("*")):
             with suppress(OSError):
-                if path not in known and path.is_file():
+                if path not in known and path.parent != self._images_dir / CACHE and path.is_file():
                     found = path.stat()
                     yield _File(path, found.st_size, found.st_mtime)
 
@@ -172,7 +219,7 @@ class Pruner:
             made = outputs.get(file.sha256)
             items.append(
                 PrunedItem(
-                    name=f"{made['job_id']}/{made['n']}" if made else file.handle or file.path.name,
+                    name=f"{made['job_id']}/{made['n']}" if made else file.handle or Path(file.place).name,
                     kind="output" if made else "upload" if file.sha256 else "unknown",
                     bytes=file.bytes,
                     days_old=int((self._now.timestamp() - file.used_at) // 86_400),

@@ -279,6 +279,14 @@ class PruneResult(Result):
     unsaved_bytes: int
 
 
+class CopyResult(Result):
+    """What `triptych objects copy` copied; `lost` are the handles of images whose file is lost or damaged."""
+
+    copied: int
+    bytes: int
+    lost: list[str]
+
+
 class Saved(Result):
     handle: str
     path: str

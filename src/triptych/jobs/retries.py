@@ -14,6 +14,7 @@ from triptych.core import errors
 from triptych.core.models import Job, Prediction, State
 from triptych.core.requests import Request, Row
 from triptych.core.text import first_ones
+from triptych.images.files import is_here
 from triptych.jobs import tables
 from triptych.jobs.caller import Caller
 from triptych.jobs.expanded import Expanded
@@ -131,7 +132,7 @@ def _require_images(store: Store, rows: Sequence[Row]) -> None:
     gone = []
     for handle in dict.fromkeys(handle for row in rows for handle in row.handles):
         image = store.image_by_handle(handle)
-        if not image or image.pruned_at or not image.path.exists():
+        if not image or image.pruned_at or not is_here(image):
             gone.append(handle)
     if gone:
         raise errors.UnknownHandle(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from triptych.core import errors
 from triptych.core.models import Image, Job, Output
 from triptych.core.text import call
+from triptych.images.files import is_here
 from triptych.images.naming import suffix_of
 from triptych.jobs import file_names
 from triptych.jobs.caller import Caller
@@ -172,7 +173,7 @@ def _add_final(store: Store, job: Job, found: Found) -> None:
     pieces, pruned = [], 0
     for output in outputs:
         image = store.image_by_sha256(output.sha256) if output.sha256 else None
-        if image and image.path.exists():
+        if image and is_here(image):
             n = found.count + (output.n // request.steps if request.is_chain else output.n)
             ended = output if job.status.has_ended else None
             named = file_names.of_output(job, output.n)

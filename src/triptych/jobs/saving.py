@@ -21,7 +21,7 @@ from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.images import archives
 from triptych.images.archives import Archive
-from triptych.images.files import ImageFiles, bytes_of
+from triptych.images.files import ImageFiles
 from triptych.jobs import manifest
 from triptych.jobs.caller import Caller
 from triptych.jobs.image_access import ImageAccess
@@ -282,7 +282,7 @@ class Saving:
 
         first = tasks[0]
         if first.mime_type is None:
-            path, is_new = write(first, bytes_of(first.piece.image))
+            path, is_new = write(first, self._files.bytes_of(first.piece.image))
             return [_Written(first, path, None, is_new, is_new)]
         known = [self._known.get(task.key) for task in tasks]
         if find and all(known):
@@ -293,7 +293,8 @@ class Saving:
                     for task, path, one in zip(tasks, places, known, strict=True)
                     if path and one
                 ]
-        made = delivery.render(bytes_of(first.piece.image), [task.delivery for task in tasks], first.mime_type)
+        data = self._files.bytes_of(first.piece.image)
+        made = delivery.render(data, [task.delivery for task in tasks], first.mime_type)
         written = []
         for task, picture in zip(tasks, made, strict=True):
             path, is_new = write(task, picture.data)

@@ -14,13 +14,15 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from triptych.core import errors
 from triptych.core.clock import Clock, moment
 from triptych.core.concurrency import unwrap_group
 from triptych.core.models import Job, Status
 from triptych.core.requests import Request
-from triptych.images.files import ImageFiles
+from triptych.images.object_files import open_files
+from triptych.images.objects import ObjectsPlace
 from triptych.jobs import presenters, request_facts, resumption
 from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
@@ -41,6 +43,7 @@ from triptych.jobs.job_reads import (
 )
 from triptych.jobs.looks import Looks
 from triptych.jobs.model_results import ModelsResult
+from triptych.jobs.other_processes import OtherProcesses
 from triptych.jobs.planning import MAX_REQUESTS, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.reading import Reading
@@ -54,11 +57,11 @@ from triptych.jobs.results import (
     SaveResult,
     SpendResult,
     UploadResult,
-    time_left,
 )
 from triptych.jobs.save_plan import Asked
 from triptych.jobs.saving import Saving
 from triptych.jobs.uploads import upload_all
+from triptych.jobs.waiting import Waiting
 from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore, Hop
@@ -67,13 +70,8 @@ from triptych.storage.database import Database
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import Seen
 
-__all__ = ["Caller", "ImageService", "Request", "ServiceConfig", "SignedFile", "Terms", "open_service"]
+__all__ = ["Caller", "ImageService", "ObjectsPlace", "Request", "ServiceConfig", "SignedFile", "Terms", "open_service"]
 
-MAX_WAIT_S = 55.0
-READ_LEFT_EVERY_S = 1.0
-"""How often a waiting call estimates the remaining time."""
-LOOK_AGAIN_S = 0.2
-"""How often a waiting call reads its job again, for changes by other processes."""
 OVERVIEW_BYTES = 4000
 """The limit of the whole list of models: its bytes cost tokens in the conversation."""
 MODELS_BYTES = 9000
@@ -84,11 +82,12 @@ PLAIN = Terms()
 
 @asynccontextmanager
 async def open_service(
-    config: ServiceConfig, *, work: bool = True, hop: Hop | None = None
+    config: ServiceConfig, *, work: bool = True, engine: bool = True, hop: Hop | None = None
 ) -> AsyncIterator[ImageService]:
     """Open the database, continue unfinished jobs, and work until the block ends.
 
-    Without `work`, no job advances: for short reads. `hop` runs calls that may block; by default in worker threads.
+    Without `work`, no job advances: for short reads. Without `engine`, other processes advance the jobs, and all else
+    runs as with it. `hop` runs calls that may block; by default in worker threads.
 
     Raises: `errors.Outage` when the database in TRIPTYCH_HOME cannot be used.
     """
@@ -101,8 +100,10 @@ async def open_service(
                 tasks.start_soon(service.reading.run)
                 tasks.start_soon(keep_clock, opened, hop)
                 tasks.start_soon(keep_listening, opened, hop, service.changed_elsewhere)
-                if work:
+                if work and engine:
                     tasks.start_soon(service.worker.run)
+                if work:
+                    tasks.start_soon(service.other_processes.run)
                     tasks.start_soon(service.image_access.keep_saving)
                     tasks.start_soon(service.catalogues.keep)
                 yield service
@@ -127,8 +128,8 @@ class ImageService:
         self._clock = clock
         self._began_at = clock.now()
         self._listeners: dict[object, Callable[[str], None]] = {}
-        self.provider_client = ProviderClient(proxy_resolves=config.proxy_resolves)
-        self._files = ImageFiles(config.home, self.provider_client.fetch)
+        self.provider_client = client = ProviderClient(proxy_resolves=config.proxy_resolves)
+        self._files = open_files(config.home, self.provider_client.fetch, config.objects, clock)
         self._files.remove_stale_parts(clock.now())
         caps = Caps(config.budget_usd, config.owner_budget_usd, config.group_budgets_usd)
         plain = Store(database or config.open_database(), self._files.images_dir, caps, clock)
@@ -137,18 +138,17 @@ class ImageService:
         self.image_access = ImageAccess(self.store, self._files, self.reading, clock, config.allowed_dirs)
         accounts = config.accounts
         self.catalogues = Catalogues(config.home, accounts if config.live_models else {}, self.provider_client, clock)
-        self._pricing = Pricing(
-            self.store, self.provider_client, accounts, config.default_provider, self.catalogues, clock
-        )
+        self._pricing = Pricing(self.store, client, accounts, config.default_provider, self.catalogues, clock)
         self.looks = Looks(self.store, clock)
         self.inputs = Inputs(self.store, self._files, self.image_access)
         self.saving = Saving(self.store, self._files, self.image_access, self.inputs, clock)
         self._creation = JobCreation(
             config, self.store, self._pricing, self.catalogues, self.image_access, self.inputs, clock
         )
-        self.worker = Worker(
-            self.store, self._files, self.provider_client, config.accounts, clock, self._notify_listeners
-        )
+        self.worker = Worker(self.store, self._files, client, accounts, clock, self._notify_listeners)
+
+        self._waiting = Waiting(self.store, self.image_access, self.worker.notifier, clock, self._began_at, self.job)
+        self.other_processes = OtherProcesses(self.store, clock, self._notify_listeners, lambda: bool(self._listeners))
 
     # -- the tools
 
@@ -168,7 +168,8 @@ class ImageService:
         inputs = await self.image_access.import_images(images, caller)
         account = self.config.accounts[self.config.default_provider]
         kept, notes = await self.looks.keep(name, words, inputs, caller) if name else (None, [])
-        hosted, failed = await upload_all(self.store, self.provider_client, self._clock, account, inputs, caller, end_s)
+        tools = (self.store, self._files, self.provider_client, self._clock)
+        hosted, failed = await upload_all(*tools, account, inputs, caller, end_s)
         shown = [
             await self.store.run(self.image_access.uploaded, image, hosted.get(image.sha256), caller)
             for image in inputs
@@ -195,7 +196,7 @@ class ImageService:
             return await self._attach(created, caller)
         self._notify_listeners(created.job.id)
         self.worker.notifier.notify()
-        return await self._wait(created.job.id, created.until_s - self._clock.monotonic(), caller)
+        return await self._waiting.wait(created.job.id, created.until_s - self._clock.monotonic(), caller)
 
     async def get_status(
         self, job_id: str, wait_s: float = 0, caller: Caller = ANYONE, *, page: int | None = None
@@ -209,7 +210,11 @@ class ImageService:
         job_id, job = job_id_in(job_id), await self.seen(job_id, caller)
         if page is None and job.status in (Status.PARTIAL, Status.FAILED, Status.UNCERTAIN):
             await self._resume(job_id)
-        return await self._wait(job_id, min(wait_s, caller.left_s()), caller, page or 1)
+        return await self._waiting.wait(job_id, min(wait_s, caller.left_s()), caller, page or 1)
+
+    async def reach_images(self) -> None:
+        """Raise `errors.Outage` if images cannot be stored now."""
+        await anyio.to_thread.run_sync(self._files.reach, abandon_on_cancel=True)
 
     async def list_jobs(self, limit: int = 20, status: str | None = None, caller: Caller = ANYONE) -> JobsResult:
         """Return recent jobs, newest first."""
@@ -357,6 +362,28 @@ class ImageService:
         self._listeners[token] = listener
         return lambda: self._listeners.pop(token, None) and None
 
+    def stop(self) -> None:
+        """Begin the orderly end of this process: claim nothing more, and let waiting calls return.
+
+        The steps in progress go on until the service is closed, or a few seconds (`Worker.run`).
+        """
+        self._waiting.stop()
+        self.worker.stop()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._waiting.stopping
+
+    async def hint(self, calls: Sequence[tuple[str, str]]) -> None:
+        """Poll running predictions now, because their providers called back; a wrong id or key does nothing."""
+
+        def hint(store: Store) -> int:
+            return sum(store.hint(prediction_id, key, moment(self._clock)) for prediction_id, key in calls)
+
+        if await self.store.run(hint):
+            self.worker.notifier.notify()
+
     # -- starting a job, and waiting for it
 
     async def _attach(self, created: CreatedJob, caller: Caller) -> JobResult:
@@ -364,35 +391,12 @@ class ImageService:
         job, left_s = created.job, created.until_s - self._clock.monotonic()
         if created.save_to:
             await self.store.save_also(job.id, created.save_to)
-        result = await self._wait(job.id, min(left_s, caller.left_s()), caller)
+        result = await self._waiting.wait(job.id, min(left_s, caller.left_s()), caller)
         if created.save_to:
             await self.image_access.save_copies(job.id)
             result = await self.job(job.id, caller)
         note = presenters.made_before(self._clock.now() - job.created_at)
         return result.model_copy(update={"warnings": [*result.warnings, note]})
-
-    async def _wait(self, job_id: str, wait_s: float, caller: Caller, page: int = 1) -> JobResult:
-        """Return the job when it has ended or `wait_s` is over; report its progress meanwhile."""
-        end_s = self._clock.monotonic() + min(max(wait_s, 0), MAX_WAIT_S)
-        reported, left, left_read_s = None, None, -math.inf
-        while True:
-            changed = self.worker.notifier.next
-            seen = await self.seen(job_id, caller)
-            if caller.report and seen != reported:
-                reported = seen
-                if self._clock.monotonic() - left_read_s >= READ_LEFT_EVERY_S:
-                    pace, left_read_s = await self.store.pace(job_id), self._clock.monotonic()
-                    left = remaining_s(pace, self._clock.now(), self._began_at)
-                message = f"{job_id} {seen.status}, {seen.returned} of {seen.requested} images"
-                message += f", {time_left(left)}" if left and not seen.status.has_ended else ""
-                await caller.report_progress(seen.returned, seen.requested, message)
-            left_s = end_s - self._clock.monotonic()
-            if seen.status.has_ended:
-                await self.image_access.save_copies(job_id)
-                return await self.job(job_id, caller, page=page)
-            if left_s <= 0:
-                return await self.job(job_id, caller, page=page)
-            await self._clock.wait(changed, min(left_s, LOOK_AGAIN_S))
 
     async def _resume(self, job_id: str) -> None:
         """Resume the predictions that ended without their images; this costs nothing."""
@@ -404,8 +408,7 @@ class ImageService:
 
     def changed_elsewhere(self, job_id: str | None) -> None:
         """Look again: another process has changed a job, or, without an id, may have changed some."""
-        if job_id is not None:
-            self._notify_listeners(job_id)
+        self.other_processes.hint()
         self.worker.notifier.notify()
 
     def _notify_listeners(self, job_id: str) -> None:

@@ -71,7 +71,7 @@ class Submission:
         self._accounts = accounts
         self._clock = clock
         self._polling = polling
-        self._requests = ProviderRequests(store, provider_client, clock, polling)
+        self._requests = ProviderRequests(store, image_files, provider_client, clock, polling)
         self._transitions = Transitions(store, clock, changed)
         self._downloads = Downloads(store, image_files, provider_client, accounts, clock, changed, notifier)
         self._completion = Completion(

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import anyio
 
-from triptych.core import errors
+from triptych.core import errors, telemetry
 from triptych.core.clock import Clock, moment
-from triptych.core.models import Failure, State
+from triptych.core.models import Failure, Prediction, State
 from triptych.core.states import retry_delay_s
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.claims import Claim
@@ -81,6 +81,8 @@ class Transitions:
         moved = await self._store.move(claim, state, now=now, due_at=now.mono_s + wait_s, release_money=free, **changes)
         if moved is None:
             log.warning("%s was taken over by another process", claim.prediction.id)
+        else:
+            _tell(claim.prediction, moved.prediction)
         self.changed(claim.prediction.job_id)
         return moved
 
@@ -96,6 +98,13 @@ class Transitions:
             return
         wait_s = retry_delay_s(attempts, error.retry_after_s)
         await self.move(claim, State.QUEUED, wait_s=wait_s, attempts=attempts, fault=fault_of(error))
+
+
+def _tell(before: Prediction, after: Prediction) -> None:
+    if after.state != before.state:
+        telemetry.value("moves", 1, provider=after.provider, state=after.state)
+    if after.charged_usd is not None and before.charged_usd is None:
+        telemetry.value("charged_usd", float(after.charged_usd), provider=after.provider)
 
 
 def fault_of(error: errors.TriptychError) -> Failure:

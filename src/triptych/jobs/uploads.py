@@ -17,6 +17,8 @@ import anyio.to_thread
 from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Image, Reference
+from triptych.images.files import ImageFiles
+from triptych.images.naming import file_name
 from triptych.jobs.caller import Caller
 from triptych.providers import ReferenceLimits
 from triptych.providers.client import Account, ProviderClient
@@ -30,6 +32,7 @@ DELETE_AT_ONCE = 10
 
 async def upload_all(
     store: AsyncStore,
+    files: ImageFiles,
     provider_client: ProviderClient,
     clock: Clock,
     account: Account,
@@ -54,7 +57,7 @@ async def upload_all(
                 late += 1
                 continue
             if not copy:
-                await upload_reference(store, provider_client, clock, account, image)
+                await upload_reference(store, files, provider_client, clock, account, image)
                 copy = await store.copy(image.sha256, name, clock.now())
             if copy:
                 hosted[image.sha256] = copy
@@ -66,7 +69,14 @@ async def upload_all(
 
 
 async def upload_reference(
-    store: AsyncStore, provider_client: ProviderClient, clock: Clock, account: Account, image: Image, *, of: int = 1
+    store: AsyncStore,
+    files: ImageFiles,
+    provider_client: ProviderClient,
+    clock: Clock,
+    account: Account,
+    image: Image,
+    *,
+    of: int = 1,
 ) -> tuple[Reference, tuple[str, ...]]:
     """Return an image as a provider can read it, and warnings about changes to it; `of` images share the request.
 
@@ -76,16 +86,17 @@ async def upload_reference(
     known = await store.copy(image.sha256, provider.name, clock.now())
     if known:
         return Reference(image.sha256, image.mime_type, url=known[0]), ()
-    data, mime_type, warnings = await _fitted(image, _shared(provider.reference_limits, of))
+    data, mime_type, warnings = await _fitted(files, image, _shared(provider.reference_limits, of))
     if provider.inline:
         return Reference(image.sha256, mime_type, data=data), warnings
     assert provider.upload
+    name = file_name(image.sha256, image.mime_type)
     try:
-        hosted = await provider_client.run(account, provider.upload(data, mime_type, image.path.name), tries=3)
+        hosted = await provider_client.run(account, provider.upload(data, mime_type, name), tries=3)
     except errors.NoRoom:
         if not await _delete_unused(store, provider_client, clock, account):
             raise
-        hosted = await provider_client.run(account, provider.upload(data, mime_type, image.path.name), tries=3)
+        hosted = await provider_client.run(account, provider.upload(data, mime_type, name), tries=3)
     await store.set_copy(image.sha256, provider.name, hosted.url, clock.now() + timedelta(seconds=hosted.lifetime_s))
     return Reference(image.sha256, mime_type, url=hosted.url), warnings
 
@@ -115,7 +126,9 @@ async def _delete_unused(
     return gone
 
 
-async def as_sent(account: Account, image: Image | None, url: str | None, *, of: int = 1) -> Reference:
+async def as_sent(
+    files: ImageFiles, account: Account, image: Image | None, url: str | None, *, of: int = 1
+) -> Reference:
     """Return an image as an earlier request carried it: by the same URL, else as the same bytes.
 
     Raises: `errors.Outage` if the bytes are not stored any more.
@@ -124,7 +137,7 @@ async def as_sent(account: Account, image: Image | None, url: str | None, *, of:
         return Reference(image.sha256 if image else "", image.mime_type if image else "", url=url)
     if not image:
         raise errors.Outage("An input of the request no longer exists.")
-    data, mime_type, _ = await _fitted(image, _shared(account.provider.reference_limits, of))
+    data, mime_type, _ = await _fitted(files, image, _shared(account.provider.reference_limits, of))
     return Reference(image.sha256, mime_type, data=data)
 
 
@@ -136,13 +149,8 @@ def _shared(limits: ReferenceLimits, of: int) -> ReferenceLimits:
     return replace(limits, max_bytes=min(share, limits.max_bytes or share))
 
 
-async def _fitted(image: Image, limits: ReferenceLimits) -> tuple[bytes, str, tuple[str, ...]]:
-    try:
-        data = await anyio.to_thread.run_sync(image.path.read_bytes)
-    except OSError as error:
-        raise errors.UnreadableImage(
-            f"The file of {image.handle} is missing ({error.strerror}); upload it again."
-        ) from error
+async def _fitted(files: ImageFiles, image: Image, limits: ReferenceLimits) -> tuple[bytes, str, tuple[str, ...]]:
+    data = await anyio.to_thread.run_sync(files.bytes_of, image)
     pixels, side = image.width * image.height, max(image.size)
     within = (
         len(data) <= (limits.max_bytes or len(data))

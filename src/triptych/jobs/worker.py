@@ -21,8 +21,9 @@ from uuid import uuid4
 import anyio
 import anyio.abc
 
-from triptych.core import errors
+from triptych.core import errors, telemetry
 from triptych.core.clock import Clock, Notifier, moment
+from triptych.core.models import Prediction, State
 from triptych.core.states import HEARTBEAT_S, LEASE_S
 from triptych.images.files import ImageFiles
 from triptych.jobs.polling import Polling
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 MAX_STEPS_AT_ONCE = 32
 MAX_STEPS_PER_PROVIDER = 12
+FINISH_S = 1.0
+"""How long a stopping worker lets its steps go on. Work that is cut off goes on elsewhere when its lease has ended."""
 DB_POLL_INTERVAL_S = 1.0
 """How often the database is read for changes by other processes."""
 
@@ -67,28 +70,51 @@ class Worker:
         )
         self._held: dict[str, Claim] = {}
         """The claims that this process works on, by prediction id."""
+        self._stopping = False
         self._sweeping: set[str] = set()
         self._due_s: float | None = None
         """When the next step was due before the last `_claim`."""
+        self._looked_s: float | None = None
+
+    def stop(self) -> None:
+        """Claim nothing more, and let `run` end."""
+        self._stopping = True
+        self.notifier.notify()
 
     async def run(self) -> None:
-        """Work until cancelled; a submit that was sent gets a few more seconds for its response."""
+        """Work until `stop` or cancelled.
+
+        After `stop` the steps in progress have `FINISH_S` to end. A submit that was sent gets a few more seconds for
+        its response, also when cancelled.
+        """
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_leases)
-            while True:
+            said = ""
+            while not self._stopping:
                 changed = self.notifier.next
+                self._looked_s = self._clock.monotonic()
                 try:
                     await self._start_sweeps(tasks)  # it may make polls due
                     if await self._start_steps(tasks):
                         continue
-                    idle_s = self._idle_s()
+                    said, idle_s = "", self._idle_s()
                 except errors.Outage as error:
-                    log.warning("nothing can be claimed: %s", error.message)
-                    idle_s = DB_POLL_INTERVAL_S
+                    if error.message != said:  # an older program beside a newer one is refused again and again
+                        log.warning("nothing can be claimed: %s", error.message)
+                    said, idle_s = error.message, DB_POLL_INTERVAL_S
                 except Exception:
                     log.exception("internal error while looking for work; the worker goes on")
                     idle_s = DB_POLL_INTERVAL_S
                 await self._clock.wait(changed, idle_s)
+            end_s = self._clock.monotonic() + FINISH_S
+            while self._held and (left_s := end_s - self._clock.monotonic()) > 0:
+                await self._clock.wait(self.notifier.next, left_s)
+            tasks.cancel_scope.cancel()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the worker looks for work, and did so a short while ago."""
+        return self._looked_s is not None and self._clock.monotonic() - self._looked_s < LEASE_S
 
     async def _start_steps(self, tasks: anyio.abc.TaskGroup) -> bool:
         claims = await self._claim(MAX_STEPS_AT_ONCE)
@@ -169,10 +195,20 @@ class Worker:
         self._held.update({claim.prediction.id: claim for claim in claims})
         self._due_s = look.due_at
         self._polling.update(look)
+        for claim in claims:
+            self._tell_lag(claim.prediction)
         return claims
+
+    def _tell_lag(self, prediction: Prediction) -> None:
+        """Tell how late a poll is. A queued prediction waits for its account; a due time of 0 has no age."""
+        if prediction.state is State.RUNNING and prediction.due_at > 0:
+            late_s = max(self._clock.monotonic() - prediction.due_at, 0.0)
+            telemetry.value("poll_lag_s", late_s, provider=prediction.provider)
 
     def _slots(self) -> list[Slots]:
         """Return what this process may claim for each account."""
+        if self._stopping:
+            return []
         steps = Counter(claim.prediction.provider for claim in self._held.values())
         free = MAX_STEPS_AT_ONCE - len(self._held)
         return [
@@ -199,8 +235,17 @@ class Worker:
 
     async def _work(self, claim: Claim) -> None:
         """Do one step. If its result cannot be written, the state stays, and a later claim repeats the step."""
+        prediction = claim.prediction
+        step = telemetry.span(
+            "step",
+            job_id=prediction.job_id,
+            prediction_id=prediction.id,
+            provider=prediction.provider,
+            state=prediction.state,
+        )
         try:
-            await self._submission.advance(claim)
+            with step:
+                await self._submission.advance(claim)
         except errors.Outage as error:  # the database or the disk
             log.warning("%s waits: %s", claim.prediction.id, error.message)
             await self._put_back(claim)

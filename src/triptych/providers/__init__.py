@@ -217,6 +217,8 @@ class Provider:
     """Read the schema of a model whose catalogue entry only names its place. Raises: `errors.Outage`."""
     rank: int = 100
     """The order of preference: the hosted provider with a key and the lowest rank is the default."""
+    calls_back: bool = False
+    """`submit` sends `ProviderRequest.callback_url`."""
     inline: bool = False
     reference_limits: ReferenceLimits = ReferenceLimits()
     honours_ids_s: float | None = None

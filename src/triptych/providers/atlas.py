@@ -58,6 +58,8 @@ def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     refusal over that field surely was not accepted, so with one reference the other spelling is tried once.
     """
     body, headers = _body(edit), _headers(edit)
+    if edit.callback_url:
+        body["webhook_url"] = edit.callback_url
     response = yield _generate(body, headers)
     one = edit.offer.operation is Operation.EDIT and len(edit.references) == 1 and not edit.offer.live
     if one and _rejects_image_field(response):
@@ -337,6 +339,7 @@ PROVIDER = Provider(
     submit=submit,
     poll=poll,
     upload=upload,
+    calls_back=True,
     find=find,
     finished=finished,
     quote=quote,

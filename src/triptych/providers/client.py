@@ -26,7 +26,7 @@ import httpx2
 from pydantic import SecretStr
 
 from triptych import __version__
-from triptych.core import errors
+from triptych.core import errors, telemetry
 from triptych.providers import (
     STREAM_END,
     Flow,
@@ -69,6 +69,8 @@ class Account:
     provider: Provider
     key: SecretStr | None = None
     base_urls: Mapping[str, str] = field(default_factory=dict)
+    callback_site: str | None = None
+    """The site of this installation that the provider can call."""
 
     def __post_init__(self) -> None:
         for name, url in self.base_urls.items():
@@ -152,7 +154,8 @@ class ProviderClient:
         Raises: what the flow raises; `errors.NoKey`; `errors.NotSent` and `errors.AnswerLost` from the network.
         """
         try:
-            return await self._drive(account, flow, tries, on_frame, before_send)
+            with telemetry.span("call", provider=account.provider.name, kind=getattr(flow, "__name__", "other")):
+                return await self._drive(account, flow, tries, on_frame, before_send)
         except errors.KeyRejected as error:  # a flow does not know where its key comes from
             message = f"{error.message} In the server's environment, set {account.provider.key_env} to a valid key."
             raise errors.KeyRejected(message, request_id=error.request_id) from error
@@ -199,7 +202,9 @@ class ProviderClient:
         tries, before_send = (tries, None) if call.repeatable else (1, before_send)
         for attempt in range(1, tries + 1):
             try:
-                response = await self._send_once(account, call, url, stream, before_send)
+                with telemetry.span("request", provider=account.provider.name, method=call.method) as span:
+                    response = await self._send_once(account, call, url, stream, before_send)
+                    span.set(status=response.status)
             except errors.Outage:
                 if attempt == tries:
                     raise
@@ -277,7 +282,8 @@ class ProviderClient:
         Raises: `errors.NotAllowed` for an address that is not public or a scheme that is not https, `errors.Refused`
         for a 4xx, `errors.Outage` for anything that may work later.
         """
-        return await guarded_transport.fetch(self._guarded_client(pool, origins), url, max_bytes)
+        with telemetry.span("call", provider=pool or "link", kind="download"):
+            return await guarded_transport.fetch(self._guarded_client(pool, origins), url, max_bytes)
 
     def _guarded_client(self, pool: str, origins: frozenset[str]) -> httpx2.AsyncClient:
         """Return the client for URLs from outside."""

@@ -64,10 +64,11 @@ LIST_KEPT_S = 24 * 3600.0
 
 def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the ticket of an accepted request; the same request under the same key gives the same ticket."""
+    called = {"callback_url": edit.callback_url} if edit.callback_url else {}
     request = HttpRequest(
         "POST",
         "/v1/images/generations",
-        json=_body(edit),
+        json={**_body(edit), **called},
         headers={"Idempotency-Key": edit.client_id} if edit.client_id else {},
         repeatable=False,
         timeout_s=120.0,
@@ -386,6 +387,7 @@ PROVIDER = Provider(
     submit=submit,
     poll=poll,
     upload=upload,
+    calls_back=True,
     delete=delete,
     finished=finished,
     listing=listing,

@@ -60,7 +60,8 @@ _STATUS_OF_CODE: Sequence[tuple[re.Pattern[str], int]] = (
 
 def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the ticket, which is the edit's own id; or the images, from a server that responds when they are done."""
-    response = yield _post([_task(edit)], repeatable=False, timeout_s=120.0)
+    called = {"webhookURL": edit.callback_url} if edit.callback_url else {}
+    response = yield _post([{**_task(edit), **called}], repeatable=False, timeout_s=120.0)
     body = response.json()
     items, task_errors = _entries_of(body, edit.client_id)
     pending = Pending(edit.client_id, _poll_url(edit))
@@ -384,6 +385,7 @@ PROVIDER = Provider(
     submit=submit,
     poll=poll,
     upload=upload,
+    calls_back=True,
     find=find,
     finished=finished,
     balance=balance,

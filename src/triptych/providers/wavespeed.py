@@ -70,7 +70,8 @@ _HOP_HEADERS = frozenset({"host", "connection", "content-length", "transfer-enco
 def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the ticket of an accepted request."""
     path = edit.offer.live.path if edit.offer.live else f"/api/v3/{edit.offer.endpoint}"
-    response = yield HttpRequest("POST", path, json=_body(edit), repeatable=False, timeout_s=120.0)
+    called = {"webhook": edit.callback_url} if edit.callback_url else {}
+    response = yield HttpRequest("POST", path, json=_body(edit), params=called, repeatable=False, timeout_s=120.0)
     body = response.json()
     prediction = read.prediction(body)
     if read.status(prediction) in _FAILED:
@@ -324,6 +325,7 @@ PROVIDER = Provider(
     submit=submit,
     poll=poll,
     upload=upload,
+    calls_back=True,
     find=find,
     quote=quote,
     listing=listing,

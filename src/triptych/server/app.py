@@ -59,6 +59,10 @@ class TriptychServer(Server[ClientSessions]):
     """A server that declares its changes correctly: resources change, tools and prompts do not."""
 
     patience: Patience
+    stateless = False
+    """Clients of earlier eras get no session, and so no notifications."""
+    end_streams: Callable[[], None]
+    """End the open `subscriptions/listen` streams in order."""
     open_service: Callable[[], Awaitable[ImageService]]
 
     def create_initialization_options(
@@ -69,12 +73,16 @@ class TriptychServer(Server[ClientSessions]):
     ) -> InitializationOptions:
         # Streamable HTTP and the in-memory transport call this without arguments, which would declare no changes.
         return super().create_initialization_options(
-            notification_options or NotificationOptions(resources_changed=True), experimental_capabilities, extensions
+            notification_options or NotificationOptions(resources_changed=not self.stateless),
+            experimental_capabilities,
+            extensions,
         )
 
     def get_capabilities(self, *args: Any, **kwargs: Any) -> types.ServerCapabilities:
         # For 2026-07-28 the SDK sets every listChanged if there is a listen handler.
         capabilities = super().get_capabilities(*args, **kwargs)
+        if self.stateless and capabilities.resources and not capabilities.resources.list_changed:  # an earlier era
+            capabilities.resources.subscribe = False
         for fixed in (capabilities.tools, capabilities.prompts):
             if fixed:
                 fixed.list_changed = False
@@ -117,18 +125,28 @@ class Handlers:
         remote: bool,
         links: Callable[[], bool | None],
         files_url: str | None,
+        stateless: bool = False,
     ) -> None:
         self._open_service = open_service
         self._remote = remote
         self._links = links
         self._files_url = files_url
+        self._stateless = stateless
+        self._sessions: ClientSessions | None = None
         self._turns = ConcurrencyLimiter(remote)
         self.patience = Patience()
 
     @asynccontextmanager
     async def lifespan(self, _: Server[ClientSessions]) -> AsyncIterator[ClientSessions]:
-        async with ClientSessions(self._open_service, remote=self._remote).running() as sessions:
+        sessions = ClientSessions(self._open_service, remote=self._remote, stateless=self._stateless)
+        async with sessions.running():
+            self._sessions = sessions
             yield sessions
+
+    def end_streams(self) -> None:
+        """End the open `subscriptions/listen` streams in order; on streamable HTTP one object has them all."""
+        if self._sessions:
+            self._sessions.end_streams()
 
     def _caller(self, ctx: Context) -> Caller:
         from triptych.jobs.caller import SPEND
@@ -147,6 +165,19 @@ class Handlers:
         return gallery.linked(tools.listing()) if gallery.is_shown_by(ctx) else tools.listing()
 
     async def call_tool(
+        self, ctx: Context, params: types.CallToolRequestParams
+    ) -> types.CallToolResult | types.InputRequiredResult | dict[str, Any]:
+        from triptych.core import telemetry
+        from triptych.server import tools
+
+        known = params.name if tools.input_schema(params.name) else "other"
+        with telemetry.span("tool", tool=known, owner=ctx.lifespan_context.owner(ctx)) as span:
+            result = await self._call_tool(ctx, params)
+            if isinstance(result, types.CallToolResult):
+                span.set(outcome="refused" if result.is_error else "ok")
+        return result
+
+    async def _call_tool(
         self, ctx: Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult | dict[str, Any]:
         from triptych.core.errors import NotAllowed
@@ -269,7 +300,8 @@ class Handlers:
         return await ctx.lifespan_context.listen(ctx, params)
 
     async def initialized(self, ctx: Context, params: types.NotificationParams) -> None:
-        ctx.lifespan_context.register(ctx)
+        if not self._stateless:  # this message is all that would be left of its session
+            ctx.lifespan_context.register(ctx)
 
     async def cancelled(self, ctx: Context, params: types.CancelledNotificationParams) -> None:
         """Note why a call was cancelled; the SDK has ended it already."""
@@ -290,15 +322,16 @@ def build(
     remote: bool,
     links: Callable[[], bool | None] = lambda: None,
     files_url: str | None = None,
+    stateless: bool = False,
 ) -> TriptychServer:
     """Return a server that uses the service of `open_service`, for any number of connections.
 
     Every request that needs the service awaits `open_service`, and reports an `errors.TriptychError` that it raises.
     With `remote`, clients may be on other machines, and their roots do not count. `links` returns that setting, None if
     it is not set; the first tool call reads it. `files_url` is the base of signed URLs for image files, None without
-    one.
+    one. With `stateless`, clients of earlier eras have no sessions.
     """
-    handlers = Handlers(open_service, remote, links, files_url)
+    handlers = Handlers(open_service, remote, links, files_url, stateless)
     server = TriptychServer(
         "triptych",
         version=__version__,
@@ -319,6 +352,8 @@ def build(
         on_completion=handlers.complete,
     )
     server.patience = handlers.patience
+    server.stateless = stateless
+    server.end_streams = handlers.end_streams
     server.open_service = open_service
     # Registered by name: a call may return a task, which the constructor's argument does not allow.
     server.add_request_handler("tools/call", types.CallToolRequestParams, handlers.call_tool)

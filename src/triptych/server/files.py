@@ -58,8 +58,7 @@ class Signed:
             try:
                 file = await self._found(scope)
             except errors.TriptychError:
-                later = {"Retry-After": "5"}
-                await _error_response(503, "Files cannot be read now; try again soon.", later)(scope, receive, send)
+                await _later()(scope, receive, send)
                 return
             if not file:
                 await _not_there()(scope, receive, send)
@@ -81,16 +80,19 @@ async def serve_file(request: Request) -> Response:
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
         return _error_response(400, "A request for a file has no body.", {})  # the body would never be read
     try:
-        facts = await anyio.to_thread.run_sync(os.stat, file.image.path)
-    except OSError:
+        path = await anyio.to_thread.run_sync(file.files.local_file, file.image)
+        facts = await anyio.to_thread.run_sync(os.stat, path)
+    except errors.Outage:
+        return _later()
+    except (errors.UnreadableImage, OSError):
         return _not_there()
     # One range at a time; a request for several gets the whole file.
     scope_headers = request.scope["headers"]
     scope_headers[:] = [h for h in scope_headers if h[0] != b"range" or _ONE_RANGE.fullmatch(h[1])]
     return FileResponse(
-        file.image.path,
+        path,
         media_type=file.image.mime_type,
-        filename=f"{file.handle.replace('/', '-')}{file.image.path.suffix}",
+        filename=f"{file.handle.replace('/', '-')}{path.suffix}",
         content_disposition_type="inline",
         stat_result=facts,
         headers={
@@ -99,6 +101,10 @@ async def serve_file(request: Request) -> Response:
             "ETag": f'"{file.image.sha256[:32]}"',
         },
     )
+
+
+def _later() -> PlainTextResponse:
+    return _error_response(503, "Files cannot be read now; try again soon.", {"Retry-After": "5"})
 
 
 def _not_there() -> PlainTextResponse:

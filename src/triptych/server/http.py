@@ -1,7 +1,7 @@
 """The HTTP application: streamable HTTP at `/mcp` or SSE at `/sse` (messages at `/messages/`), and further routes.
 
 Beside `/mcp` is `/gallery`, a page for people (`gallery`); beside both transports `/files`, images at full size by
-signed URL (`files`).
+signed URL (`files`), and `/webhooks`, which providers call (`webhooks`).
 
 Accepted Host headers: on loopback its three names; on another address also that address; on all addresses (`0.0.0.0`,
 `::`) also this machine's name and addresses; and always the host of `TRIPTYCH_PUBLIC_URL`, with its port.
@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Literal
+
+import anyio
 
 from triptych.providers.url_safety import LOOPBACK
 from triptych.server.app import TriptychServer
@@ -22,16 +24,23 @@ from triptych.server.service_holder import ServiceHolder
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.middleware import Middleware
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
+    from triptych.server import draining
+    from triptych.server.health import Health
+    from triptych.server.metrics import Metrics
     from triptych.server.oauth import OAuth
 
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
 """A call may hold images as base64."""
 SESSIONS_LIMIT = 1000
 """The most sessions of early clients. Each ends after half an hour without a request."""
+LAST_REQUESTS_S = 0.2
+"""A stopping server reads so long from connections that it has accepted: their requests may be on their way."""
 DRAIN_LIMIT_S = 2
+"""Longer than `draining.LIMIT_S`, which ends requests in order."""
 
 
 def http_app(
@@ -41,19 +50,33 @@ def http_app(
     tokens: Sequence[str],
     own_token: str | None = None,
     public: str | None = None,
+    *,
+    stateless: bool = False,
+    drain: draining.Drain | None = None,
+    health: Health | None = None,
+    metrics: Metrics | None = None,
     oauth: OAuth | None = None,
 ) -> Starlette:
-    """Return the ASGI application of one HTTP transport, with the checks around every route."""
+    """Return the ASGI application of one HTTP transport, with the checks around every route.
+
+    With `stateless`, clients of earlier eras get no session: each request may reach another process. `drain` ends the
+    requests in progress. `health` adds `/healthz` and `/readyz`, `metrics` adds `/metrics` and counts every request.
+    """
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.routing import Mount, Route
 
     from triptych.jobs.file_links import SIGNED_IN
-    from triptych.server import auth, files, limits, scopes, sites
+    from triptych.server import auth, draining, files, limits, scopes, sites, webhooks
 
+    hints = webhooks.Hints(server.open_service)
+    # Before the check of Host, which balancers do not know.
+    first = [*_probes(health, metrics), Middleware(draining.Draining, drain=drain or draining.Drain())]
+    # Before the token, which providers do not have.
+    called = [Middleware(webhooks.Webhooks, hints=hints)] if public else []
     resource, closed = oauth.resource if oauth else None, bool(tokens or own_token or oauth)
     open_paths = resource.metadata_paths if resource else frozenset()
-    own = Middleware(sites.OwnNames, names=own_names(host), public=public, open_paths=open_paths)  # before all else
+    own = Middleware(sites.OwnNames, names=own_names(host), public=public, open_paths=open_paths)
     owners: list[str | None] = [auth.owner_of(token) for token in tokens]
     owners += [SIGNED_IN] if oauth else []
     owners += [None] if own_token or not closed else []
@@ -76,13 +99,22 @@ def http_app(
             server,
             max_request_body_size=BODY_LIMIT_BYTES,
             max_sessions=SESSIONS_LIMIT,
+            stateless=stateless,
         )
         endpoint = StreamableHTTPASGIApp(manager)
         # Both are named: a redirect to one of them would be built from an unchecked Host.
-        routes: list[BaseRoute] = [Route(path, endpoint=endpoint) for path in ("/mcp", "/mcp/")]
+        # Without a session there is no stream to GET and nothing to DELETE.
+        methods = ["POST"] if stateless else None
+        routes: list[BaseRoute] = [Route(path, endpoint=endpoint, methods=methods) for path in ("/mcp", "/mcp/")]
         routes.append(file)
         page = Middleware(gallery.Page)  # before the token, which it does not need
-        return _strict(Starlette(routes=routes, middleware=[own, page, *checks], lifespan=lambda _: manager.run()))
+
+        @asynccontextmanager
+        async def lifespan(_: Starlette) -> AsyncIterator[None]:
+            async with hints.running(), manager.run():
+                yield
+
+        return _strict(Starlette(routes=routes, middleware=[*first, own, *called, page, *checks], lifespan=lifespan))
     from mcp.server.sse import SseServerTransport
     from starlette.responses import Response
 
@@ -96,7 +128,29 @@ def http_app(
         return Response()
 
     routes = [Route("/sse", endpoint=connect, methods=["GET"]), Mount("/messages/", app=sse.handle_post_message), file]
-    return _strict(Starlette(routes=routes, middleware=[own, *checks]))
+
+    @asynccontextmanager
+    async def hinting(_: Starlette) -> AsyncIterator[None]:
+        async with hints.running():
+            yield
+
+    return _strict(Starlette(routes=routes, middleware=[*first, own, *called, *checks], lifespan=hinting))
+
+
+def _probes(health: Health | None, metrics: Metrics | None) -> list[Middleware]:
+    """Return what answers probes and counts requests, before everything else."""
+    from starlette.middleware import Middleware
+
+    found = []
+    if metrics:
+        from triptych.server.metrics import Counted
+
+        found.append(Middleware(Counted, metrics=metrics))
+    if health:
+        from triptych.server.health import Probes
+
+        found.append(Middleware(Probes, health=health, metrics=metrics))
+    return found
 
 
 def _strict(app: Starlette) -> Starlette:
@@ -144,7 +198,15 @@ def bind(host: str, port: int) -> socket.socket:
     return socket.create_server((host.strip("[]"), port), family=family)
 
 
-async def serve(holder: ServiceHolder, app: Starlette, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+async def serve(
+    holder: ServiceHolder,
+    app: Starlette,
+    listener: socket.socket,
+    on_ready: Callable[[], None],
+    on_stop: Callable[[], None] = lambda: None,
+    metrics: Metrics | None = None,
+) -> None:
+    """Serve until a SIGTERM or SIGINT. Then no further step begins, and the requests in progress end (`draining`)."""
     import uvicorn
 
     from triptych.server import limits
@@ -153,6 +215,14 @@ async def serve(holder: ServiceHolder, app: Starlette, listener: socket.socket, 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             on_ready()
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            holder.stop()
+            on_stop()
+            for listening in self.servers:
+                listening.close()
+            await anyio.sleep(LAST_REQUESTS_S)
+            await super().shutdown(sockets)
 
         def handle_exit(self, sig: int, frame: object) -> None:
             # The signal is not raised again, so that an orderly end does not look like a death by signal.
@@ -166,5 +236,5 @@ async def serve(holder: ServiceHolder, app: Starlette, listener: socket.socket, 
         timeout_graceful_shutdown=DRAIN_LIMIT_S,
         **limits.uvicorn_options(limits.LIMITS),
     )
-    async with holder.running():
+    async with holder.running(), metrics.running() if metrics else nullcontext():
         await Server(config).serve(sockets=[listener])

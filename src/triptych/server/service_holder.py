@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -24,18 +25,38 @@ CLOSE_LIMIT_S = 9.0
 """Longer than a submit in progress may still wait for its response (`submission.SHUTDOWN_GRACE_S`)."""
 
 
-def service_opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncContextManager[ImageService]]:
-    """Return a function that reads the settings and opens a service; it sends logging to stderr."""
+def service_opener(
+    settings: Settings | SettingsSource, *, engine: bool = True
+) -> Callable[[], AbstractAsyncContextManager[ImageService]]:
+    """Return a function that reads the settings and opens a service; it sends logging to stderr.
+
+    Without `engine`, other processes advance its jobs.
+    """
 
     def open_it() -> AbstractAsyncContextManager[ImageService]:
+        from triptych import logs
         from triptych.jobs import service
-        from triptych.settings import configure_logging
 
         read = settings() if callable(settings) else settings
-        configure_logging(read.log_level)
-        return service.open_service(read.setup)
+        logs.configure(read.log_level, read.log_format)
+        return service.open_service(read.setup, engine=engine)
 
     return open_it
+
+
+@contextmanager
+def traced() -> Iterator[None]:
+    """Send traces for as long as the block runs, if OTEL_… variables name a collector; else import nothing."""
+    traces = None
+    if any(name.startswith("OTEL_") for name in os.environ):
+        from triptych.server import tracing
+
+        traces = tracing.start(os.environ)
+    try:
+        yield
+    finally:
+        if traces:
+            traces.shutdown()
 
 
 class ServiceHolder:
@@ -48,6 +69,7 @@ class ServiceHolder:
     def __init__(self, open_service: Callable[[], AbstractAsyncContextManager[ImageService]]) -> None:
         self._open = open_service
         self._service: ImageService | None = None
+        self._stopping = False
         self._closing = anyio.Event()
         self._closed = anyio.Event()
         self._opening = anyio.Lock()
@@ -81,6 +103,17 @@ class ServiceHolder:
                 await self.close()
                 self._tasks.cancel_scope.cancel()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Begin the orderly end: no further step begins, and waiting calls return. The service stays open."""
+        self._stopping = True
+        if self._service is not None:
+            self._service.stop()
+
     async def close(self) -> None:
         """Close the service in order, or stop waiting for that after a few seconds."""
         self._closing.set()
@@ -103,6 +136,8 @@ class ServiceHolder:
         try:
             async with self._open() as self._service:
                 opened = True
+                if self._stopping:
+                    self._service.stop()
                 task_status.started()
                 await self._closing.wait()
         except Exception:

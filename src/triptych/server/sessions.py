@@ -34,9 +34,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 JOBS_URI = "triptych://jobs"
+JOBS_KEPT = 10_000
+"""The most jobs whose number of images is kept, to notice more."""
 SESSIONS_KEPT = 256
 """Streamable HTTP does not report the end of an early session, so an owner's oldest sessions are dropped above this
 number."""
+NO_SESSIONS = (
+    "This server keeps no sessions for clients before 2026-07-28 and sends them no changes: "
+    "call get_status with wait_s."
+)
 NOBODY = ""
 """The owner of a remote message without an owner: it owns nothing and sees nothing."""
 WITHOUT_LINKS = ("claude-code", "codex")
@@ -66,9 +72,12 @@ class _Channel:
 class ClientSessions:
     """The clients of one connection; use it with `async with ClientSessions(...).running()`."""
 
-    def __init__(self, open_service: Callable[[], Awaitable[ImageService]], *, remote: bool = False) -> None:
+    def __init__(
+        self, open_service: Callable[[], Awaitable[ImageService]], *, remote: bool = False, stateless: bool = False
+    ) -> None:
         self._open_service = open_service
         self._remote = remote
+        self._stateless = stateless
         self._watched: ImageService | None = None
         self._unwatch: Callable[[], None] = lambda: None
         self._changed: set[str] = set()
@@ -108,13 +117,20 @@ class ClientSessions:
     def client(self, ctx: ServerRequestContext[Any, Any]) -> tuple[str | None, str]:
         """Return the key of a client: its owner and session, or its owner, name and version without a session.
 
+        A client of an earlier era without a session has the name in its User-Agent header.
         On stdio there is one client, and since 2026-07-28 its notifications do not carry its name.
         """
         params = ctx.session.client_params
         info = params.client_info if params and ctx.request is not None else None
-        return self.owner(ctx), _session_id(ctx) or (f"{info.name}/{info.version}" if info else "")
+        named = f"{info.name}/{info.version}" if info else getattr(ctx.request, "headers", {}).get("user-agent", "")
+        return self.owner(ctx), _session_id(ctx) or named
 
     # -- changes -------------------------------------------------------------------------------------------------
+
+    def end_streams(self) -> None:
+        """End every open listen stream in order: its client learns that it ended, and listens again elsewhere."""
+        for channel in self._channels.values():
+            channel.listen.close()
 
     def _note_change(self, job_id: str) -> None:
         self._changed.add(job_id)
@@ -148,7 +164,9 @@ class ClientSessions:
         except Exception:  # The change must be published even if the job cannot be read now.
             logger.exception("job %s changed and could not be read", job_id)
             return None, False
-        before, self._returned[job_id] = self._returned.get(job_id, 0), job.returned
+        before, self._returned[job_id] = self._returned.pop(job_id, 0), job.returned
+        if len(self._returned) > JOBS_KEPT:
+            del self._returned[next(iter(self._returned))]
         return job.owner, job.returned > before
 
     # -- the two ways to ask for them ------------------------------------------------------------------------------
@@ -179,14 +197,18 @@ class ClientSessions:
     async def subscribe(self, ctx: ServerRequestContext[Any, Any], uri: str) -> None:
         """Notify this session of later changes of the resource.
 
-        Raises: `MCPError` for a job that this client cannot see.
+        Raises: `MCPError` for a job that this client cannot see, and on a server without sessions.
         """
+        if self._stateless:
+            raise MCPError(types.METHOD_NOT_FOUND, NO_SESSIONS)
         if not await self._is_visible(self.owner(ctx), uri):
             raise MCPError(types.INVALID_PARAMS, "There is no such job; triptych://jobs lists the recent ones.")
         self.register(ctx).uris.add(uri)
 
     def unsubscribe(self, ctx: ServerRequestContext[Any, Any], uri: str) -> None:
         """Stop notifying this session of changes of the resource."""
+        if self._stateless:
+            return
         self.register(ctx).uris.discard(uri)
 
     async def _is_visible(self, owner: str | None, uri: str) -> bool:

@@ -15,16 +15,17 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 from urllib.parse import urlsplit
 
 import anyio
 from mcp.server.stdio import stdio_server
 
 from triptych.server.app import build
-from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener
+from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener, traced
 
 if TYPE_CHECKING:
+    from triptych.server.oauth import OAuth
     from triptych.settings import Settings
 
 Transport = Literal["stdio", "http", "sse"]
@@ -36,6 +37,7 @@ def announce(url: str) -> None:
     sys.stderr.flush()
 
 
+@traced()
 def serve(
     settings: Settings | SettingsSource,
     transport: Transport = "stdio",
@@ -43,26 +45,33 @@ def serve(
     port: int = 8765,
     on_ready: Callable[[str], None] = announce,
     own_token: str | None = None,
+    *,
+    engine: bool = True,
+    stateless: bool | None = None,
 ) -> None:
     """Serve until stdin closes (stdio) or a SIGTERM or SIGINT arrives; `port` 0 takes a free one.
 
     `on_ready` gets the URL once HTTP or SSE is ready. Over HTTP, requests with `own_token` are those of the person at
     the machine, who sees every job.
 
+    Without `engine`, other processes advance the jobs. `stateless`: clients before 2026-07-28 get no session, so a
+    balancer may send each request to another process; by default with a database that other machines share.
+
     Settings given as a function are read at the first use: over stdio each tool call then reports a mistake in them,
     and the server keeps running. For HTTP and SSE read them with `read(environ, remote=True)`, so that clients cannot
     use the directory the server was started in.
 
     Raises: `SystemExit` (2) if other machines can reach the bind or the public URL and no token is set, or if the bind
-    fails.
+    fails, or for `stateless` with SSE, whose sessions are in this process.
     """
     if logging.lastResort:  # for log lines before the settings are read
         logging.lastResort.setFormatter(_CleanLines())
     if transport == "stdio":
-        holder = ServiceHolder(service_opener(settings))
+        holder = ServiceHolder(service_opener(settings, engine=engine))
         anyio.run(_serve_stdio, holder, cache(lambda: (settings() if callable(settings) else settings).links))
         return
-    from triptych.server import http
+    from triptych.server import draining, http, monitoring
+    from triptych.server.health import Health
 
     read = settings() if callable(settings) else settings
     tokens = [token.get_secret_value() for token in read.auth_tokens]
@@ -87,27 +96,49 @@ def serve(
         listener = http.bind(host, port)
     except OSError as error:
         _refuse(f"{host}:{port} cannot be listened on: {error}.")
-    holder = ServiceHolder(service_opener(read))
+    if stateless and transport == "sse":
+        _refuse(
+            "SSE keeps each client's session in one process, so it cannot be stateless. Use --transport http, or a "
+            "balancer that sends a client always to the same process."
+        )
+    if stateless is None:
+        stateless = transport == "http" and read.shared
+    holder = ServiceHolder(service_opener(read, engine=engine))
     listens = f"http://{http.in_url(host)}:{listener.getsockname()[1]}"
     reached = public or (listens if http.is_loopback(host) else None)
     files_url = f"{reached}/files" if reached else None
-    server = build(holder, remote=True, links=lambda: read.links, files_url=files_url)
+    server = build(holder, remote=True, links=lambda: read.links, files_url=files_url, stateless=stateless)
+    drain, health = draining.Drain(), Health(holder, works=engine)
+    metrics = monitoring.metrics(read, health, holder, host)
     path = "sse" if transport == "sse" else "mcp"
-    oauth = None
-    if read.oauth:
-        from triptych.server.oauth import OAuth
-        from triptych.server.scopes import Resource
-
-        resource = Resource(f"{reached}/{path}", read.oauth.issuer, read.oauth.scope_prefix)
-        oauth = OAuth(read.oauth, resource, tuple(read.setup.group_budgets_usd))
-    app = http.http_app(server, transport, host, tokens, own_token, public, oauth)
+    oauth = _oauth(read, f"{reached}/{path}")
+    app = http.http_app(
+        server,
+        transport,
+        host,
+        tokens,
+        own_token,
+        public,
+        stateless=stateless,
+        drain=drain,
+        health=health,
+        metrics=metrics,
+        oauth=oauth,
+    )
 
     def ready() -> None:
+        if transport == "sse" and read.shared:
+            sys.stderr.write("SSE: a balancer must send each client always to the same replica (http needs no such).\n")
         if public:
             sys.stderr.write(f"Clients reach it at {public}/{path}\n")
         on_ready(f"{listens}/{path}")
 
-    anyio.run(http.serve, holder, app, listener, ready)
+    def stop() -> None:
+        health.draining = True
+        drain.stop()
+        server.end_streams()
+
+    anyio.run(http.serve, holder, app, listener, ready, stop, metrics)
 
 
 class _CleanLines(logging.Formatter):
@@ -117,7 +148,18 @@ class _CleanLines(logging.Formatter):
         return block(super().format(record))
 
 
-def _refuse(message: str) -> None:
+def _oauth(settings: Settings, url: str) -> OAuth | None:
+    """Return the sign-in at the server's URL; None without an identity provider."""
+    if not settings.oauth:
+        return None
+    from triptych.server.oauth import OAuth
+    from triptych.server.scopes import Resource
+
+    resource = Resource(url, settings.oauth.issuer, settings.oauth.scope_prefix)
+    return OAuth(settings.oauth, resource, tuple(settings.setup.group_budgets_usd))
+
+
+def _refuse(message: str) -> NoReturn:
     from triptych.core.text import line
 
     sys.stderr.write(f"triptych: {line(message)}\n")

@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
+from triptych.core import telemetry
 from triptych.storage.jobs import Store
 
 P = ParamSpec("P")
@@ -58,7 +59,8 @@ def verb(plain: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[Asyn
     @wraps(plain)
     async def awaited(store: AsyncStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
         call: Callable[[], T] = partial(getattr(store.plain, name), *args, **kwargs)
-        return await store.hop(call)
+        with telemetry.span("database", call=name):
+            return await store.hop(call)
 
     return awaited
 
@@ -74,13 +76,15 @@ class AsyncStore:
     async def run(self, work: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` on the plain store as one call; only a transaction keeps other calls out."""
         call: Callable[[], T] = partial(work, self.plain, *args, **kwargs)
-        return await self.hop(call)
+        with telemetry.span("database", call=getattr(work, "__name__", "run")):
+            return await self.hop(call)
 
     add_image = verb(Store.add_image)
     add_images = verb(Store.add_images)
     add_job = verb(Store.add_job)
     add_outputs = verb(Store.add_outputs)
     cancel = verb(Store.cancel)
+    changes_since = verb(Store.changes_since)
     close = verb(Store.close)
     copy = verb(Store.copy)
     outputs = verb(Store.outputs)
@@ -98,10 +102,12 @@ class AsyncStore:
     output_saved = verb(Store.output_saved)
     output_stored = verb(Store.output_stored)
     outputs_of = verb(Store.outputs_of)
+    overview = verb(Store.overview)
     pace = verb(Store.pace)
     predictions = verb(Store.predictions)
     put_back = verb(Store.put_back)
     renew = verb(Store.renew)
+    require_current = verb(Store.require_current)
     reroute = verb(Store.reroute)
     running_at = verb(Store.running_at)
     same_request = verb(Store.same_request)

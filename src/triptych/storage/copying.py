@@ -32,9 +32,10 @@ BATCH = 500
 TABLES = tuple(table for table in migrations.TABLES if table != "commits")
 SECONDS: dict[str, tuple[str, ...]] = {
     "jobs": ("ended_mono",),
-    "predictions": ("due_at", "deadline_at", "created_mono", "submitted_mono", "looked_mono"),
+    "predictions": ("due_at", "deadline_at", "created_mono", "submitted_mono", "looked_mono", "hinted_mono"),
     "accounts": ("hold_until", "quiet_until", "next_sweep"),
     "money": ("newest_mono",),
+    "changes": ("mono",),
 }
 """The columns with seconds of the machine's monotonic clock; in PostgreSQL they are seconds of the server's clock."""
 

@@ -30,6 +30,8 @@ from triptych.storage.database import Row
 
 _OPEN_TO_AN_ANSWER = frozenset({State.SUBMITTING, State.UNCERTAIN, State.QUEUED, State.CANCELLED})
 """A late response to a request that was sent is written in these states: it is more certain than they are."""
+HINT_PAUSE_S = 2.0
+"""The least time between two hints for one prediction."""
 _CANCELLED = Failure("cancelled", "Cancelled before it was submitted.", False)
 
 
@@ -68,6 +70,7 @@ class Store(Claims):
             self._db.notify(job.id)
             if job.request.retry_of:  # no step of the lanes that are made again is sent, even if an image comes late
                 self._db.run("ask_cancel", id=job.request.retry_of)
+            self._note_change(job.id)
         return None
 
     def _is_added(self, job: Job) -> bool:
@@ -265,6 +268,7 @@ class Store(Claims):
 
         The row of a job may have megabytes, and SQLite writes a row as a whole: so nothing else is written in between.
         """
+        self._note_change(job_id)
         row = self._db.one("job_status", id=job_id)
         assert row
         states = [State(r["state"]) for r in self._db.all("states", job_id=job_id)]
@@ -281,6 +285,10 @@ class Store(Claims):
             self._db.notify(job_id)
             self._db.run("refresh_job", job_id=job_id, status=status, returned=returned, now=now, mono=mono)
             self._db.run("save_again", job_id=job_id, status=status)  # its manifest is written with its new end
+
+    def _note_change(self, job_id: str) -> None:
+        """Store that this process changes a job now, for `changes_since` in other processes."""
+        self._db.run("note_change", job_id=job_id, mono=self._clock.monotonic(), process=self._process)
 
     def output_stored(self, output: Output, sha256: str) -> None:
         """Store that an output's image is stored."""
@@ -392,3 +400,14 @@ class Store(Claims):
     def poll_now(self, provider: str, tickets: Sequence[str]) -> None:
         """Make running predictions due at once."""
         self._db.run("poll_now", provider=provider, tickets=tickets)
+
+    def hint(self, prediction_id: str, key: str, now: Moment) -> bool:
+        """Make a running prediction due now; return whether it was not due before.
+
+        `key` is its `client_id`. One prediction is hinted at once in `HINT_PAUSE_S`. A wrong id takes no lock.
+        """
+        values = {"id": prediction_id, "now": now.mono_s, "pause_s": HINT_PAUSE_S}
+        if not self._db.one("hintable", **values, key=key):
+            return False
+        with self._db.without_fsync():
+            return self._db.run("hint", **values).rowcount == 1

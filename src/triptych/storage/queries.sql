@@ -494,14 +494,36 @@ ORDER BY submitted_at LIMIT 50;
 UPDATE predictions SET due_at = 0
 WHERE provider = :provider AND state = 'running' AND ticket IN (:tickets);
 
+-- name: hintable
+SELECT 1 FROM predictions
+WHERE id = :id AND client_id = :key AND state = 'running' AND due_at > :now
+  AND (hinted_mono <= :now - :pause_s OR hinted_mono > :now);
+
+-- name: hint
+UPDATE predictions SET due_at = :now, hinted_mono = :now
+WHERE id = :id AND state = 'running' AND due_at > :now AND (hinted_mono <= :now - :pause_s OR hinted_mono > :now);
+
+-- name: note_change
+INSERT INTO changes (job_id, mono, process) VALUES (:job_id, :mono, :process)
+ON CONFLICT (job_id) DO UPDATE SET mono = excluded.mono, process = excluded.process;
+
+-- name: changes_since
+SELECT job_id, mono FROM changes WHERE mono > :since AND process <> :process ORDER BY mono;
+
+-- name: forget_changes
+DELETE FROM changes;
+
 -- name: unfinished
 SELECT COUNT(*) AS n FROM predictions WHERE state IN ('waiting', 'queued', 'submitting', 'running', 'fetching');
 
 -- name: image_back
-UPDATE images SET pruned_at = NULL, file = :file WHERE sha256 = :sha256 AND pruned_at IS NOT NULL;
+UPDATE images SET pruned_at = NULL, file = :file WHERE sha256 = :sha256;
+
+-- name: image_in_objects
+UPDATE images SET file = :file WHERE sha256 = :sha256 AND pruned_at IS NULL;
 
 -- name: images_home
-SELECT sha256, handle, file, created_at FROM images WHERE pruned_at IS NULL ORDER BY created_at, handle;
+SELECT sha256, handle, mime_type, file, created_at FROM images WHERE pruned_at IS NULL ORDER BY created_at, handle;
 
 -- name: job_times
 SELECT jobs.created_at AS made_at, MAX(jobs.created_at, COALESCE(MAX(submitted_at), 0), COALESCE(MAX(finished_at), 0))
@@ -550,3 +572,31 @@ UPDATE looks SET removed = 1 WHERE owner = :owner AND name = :name AND removed =
 SELECT images FROM looks AS one WHERE 0 = (
   SELECT removed FROM looks WHERE owner = one.owner AND name = one.name ORDER BY version DESC LIMIT 1
 );
+
+-- name: overview_predictions
+-- In flight and uncertain, never the history; the queued ones are counted in `queues`.
+SELECT provider, state, COUNT(*) AS number FROM predictions
+WHERE state IN ('waiting', 'submitting', 'running', 'fetching', 'uncertain')
+GROUP BY state, provider
+UNION ALL
+SELECT provider, 'queued' AS state, SUM(queued) AS number FROM queues GROUP BY provider;
+
+-- name: overview_jobs
+SELECT status, COUNT(*) AS number FROM jobs WHERE status IN ('queued', 'running', 'uncertain') GROUP BY status;
+
+-- name: overview_accounts
+SELECT account, provider, running, hold_until FROM accounts ORDER BY account;
+
+-- name: overview_due
+-- The first of an index for each provider and state. Queued ones may wait long for their account, and rightly so; a due
+-- time of 0 means "now", and has no age.
+SELECT MIN(due) AS due FROM (
+  SELECT (SELECT MIN(free_at) FROM predictions p
+          WHERE p.provider = a.provider AND state = 'running' AND free_at > 0) AS due FROM accounts a
+  UNION ALL
+  SELECT (SELECT MIN(free_at) FROM predictions p
+          WHERE p.provider = a.provider AND state = 'submitting' AND free_at > 0) AS due FROM accounts a
+  UNION ALL
+  SELECT (SELECT MIN(free_at) FROM predictions p
+          WHERE p.provider = a.provider AND state = 'fetching' AND free_at > 0) AS due FROM accounts a
+) AS firsts;

@@ -13,10 +13,11 @@ import threading
 import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from uuid import uuid4
 
 from triptych.core.clock import Clock, Moment, SystemClock
 from triptych.core.models import Failure, Image, Job, Output, Prediction
@@ -32,6 +33,8 @@ RESTARTED = Failure("restarted", "The machine restarted before the provider's an
 SAME_FOR_S = 3600.0
 """How long after its end a job is the result of the same request."""
 
+IN_OBJECTS = "object:"
+"""In place of a file name: the image is in the object store, under its hash."""
 KEPT_CHARS = 16_000_000
 """The most characters of requests that are kept as values."""
 
@@ -64,6 +67,7 @@ class Reads:
         self._clock = clock or SystemClock()
         self._db = open_database(database, None) if isinstance(database, Path) else database
         self._kept: dict[str, _Fixed] = {}
+        self._process = uuid4().hex
         self._kept_lock = threading.Lock()
         self._forget_earlier_boots()
         self.ledger = Ledger(self._db, caps or Caps())
@@ -79,6 +83,7 @@ class Reads:
             if row and row["id"] != boot:
                 now, mono = self._clock.now().timestamp(), self._clock.monotonic()
                 self._db.run("forget_monotonic", now=now, mono=mono, fault=rows.column(RESTARTED))
+                self._db.run("forget_changes")
                 self._db.run("forget_monotonic_accounts")
                 self._db.run("forget_monotonic_money", now=now, mono=mono)
                 self._db.run("set_boot", id=boot)
@@ -98,6 +103,11 @@ class Reads:
     def check(self) -> None:
         """Check every page of the database. Raises: `errors.Unusable` if one is damaged."""
         self._db.check()
+
+    def changes_since(self, mono_s: float) -> dict[str, float]:
+        """Return the jobs that other processes have changed since a monotonic time, with the time of the change."""
+        found = self._db.all("changes_since", since=mono_s, process=self._process)
+        return {row["job_id"]: row["mono"] for row in found}
 
     def differences(self) -> list[str]:
         """Return where the totals and counters differ from the predictions, which it reads all."""
@@ -126,15 +136,16 @@ class Reads:
     def add_image(self, image: Image, now: datetime, owner: str | None = None) -> Image:
         """Store the row of an image; return it as stored (the same bytes keep their first handle).
 
-        With an owner, that owner is added to its owners.
+        If `pruned_at` is set in what is returned, the row was that of a pruned image until now: `ImageFiles.confirm`
+        then looks whether its object was removed meanwhile. With an owner, that owner is added to its owners.
         """
         if owner is not None:
             self._db.run("hold", sha256=image.sha256, owner=owner)
-        file = image.path.relative_to(self._images_dir).as_posix()
+        file = image.path.relative_to(self._images_dir).as_posix() if image.path else IN_OBJECTS
         known = self.image_by_sha256(image.sha256)
-        if known and known.pruned_at:
+        if known and (known.pruned_at or bool(known.path) != bool(image.path)):
             self._db.run("image_back", sha256=image.sha256, file=file)
-            known = self.image_by_sha256(image.sha256)
+            return replace(known, path=image.path)
         if known:
             return known
         handle, length = image.handle, 8
@@ -214,7 +225,7 @@ class Reads:
             width=row["width"],
             height=row["height"],
             bytes=row["bytes"],
-            path=self._images_dir / row["file"],
+            path=None if row["file"] == IN_OBJECTS else self._images_dir / row["file"],
             pruned_at=rows.utc(row["pruned_at"]) if row["pruned_at"] else None,
         )
 

@@ -6,12 +6,15 @@ The methods block.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from triptych.core.clock import Moment
 from triptych.core.models import Prediction, Status
 from triptych.storage import rows
+from triptych.storage.budget import Budget
 from triptych.storage.reads import Reads
 
 PACE_ENDS = 25
@@ -50,6 +53,21 @@ class Costs:
     quoted_usd: Decimal
     charged_usd: Decimal | None
     charge_is_estimate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The numbers of the whole installation, for monitoring."""
+
+    jobs: Mapping[str, int]
+    """By status: those with a prediction in flight or uncertain."""
+    predictions: Mapping[tuple[str, str], int]
+    """By provider and state: those in flight or uncertain."""
+    accounts: tuple[tuple[str, str, int, float], ...]
+    """Of each account its id, its provider, how many requests run, and for how many seconds none is sent."""
+    oldest_due_s: float
+    """How long the oldest submitted prediction without a worker is due."""
+    budget: Budget
 
 
 class Summaries(Reads):
@@ -104,3 +122,27 @@ class Summaries(Reads):
         row = self._db.one("job_times", job_id=job_id)
         assert row
         return rows.utc(row["made_at"]), rows.utc(row["moved_at"])
+
+    def overview(self, now: Moment) -> Overview:
+        """Return the numbers for monitoring. Their cost grows with what is in flight, not with the history."""
+        due = self._db.one("overview_due")
+        due_at = due["due"] if due else None
+        return Overview(
+            jobs={row["status"]: row["number"] for row in self._db.all("overview_jobs")},
+            predictions={
+                (row["provider"], row["state"]): row["number"] for row in self._db.all("overview_predictions")
+            },
+            accounts=tuple(
+                (row["account"], row["provider"], row["running"], max(row["hold_until"] - now.mono_s, 0.0))
+                for row in self._db.all("overview_accounts")
+            ),
+            oldest_due_s=0.0 if due_at is None else max(now.mono_s - due_at, 0.0),
+            budget=self.ledger.balance(now),
+        )
+
+    def require_current(self) -> None:
+        """Read the database once.
+
+        Raises: `errors.Outage` if it does not answer, `errors.Outdated` if it is that of a newer Triptych.
+        """
+        self._db.require_current()

@@ -27,6 +27,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from triptych_emulators.kit.callbacks import Callbacks
 from triptych_emulators.kit.control import control_routes
 from triptych_emulators.kit.faults import ActiveFault, BadDirective, FaultInjector, FaultType, JobFailure, take_first
 from triptych_emulators.kit.images import EXTENSIONS, ImageFiles, UnreachableImage
@@ -81,6 +82,7 @@ class Emulator:
         self._stopping = asyncio.Event()
         self.performed: Counter[str] = Counter()
         """The number of requests of each operation, the spoiled ones included."""
+        self.callbacks = Callbacks(self._waited)
         self.files = ImageFiles()
         self.runner = JobRunner(self.files, painter, seed=seed, max_side=max_side, latency_s=latency_s)
 
@@ -201,6 +203,18 @@ class Emulator:
             job.stranger = _is_strangers(request)
             self._jobs[job.id] = job
         return job
+
+    async def call_back(self, job: EmulatedJob, url: Any, body: Mapping[str, Any]) -> None:
+        """Report the end of an accepted job at `url`, if its submit has one."""
+        if url:
+            fault = take_first(job.pending_faults, "callback") or self._injector.take("callback")
+            await self.callbacks.expect(str(url), body, fault, lambda: self.ended(job))
+
+    async def _waited(self, seconds: float) -> bool:
+        end = self.clock() + seconds
+        while self.clock() < end and not self._stopping.is_set():
+            await self._sleep()
+        return not self._stopping.is_set()
 
     async def outcome(self, job: EmulatedJob) -> str:
         """Return `running`, `failed` (with the reason in `job.failure`) or `done`."""

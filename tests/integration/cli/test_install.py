@@ -266,6 +266,19 @@ def test_a_proxys_password_is_referred_to_like_a_key(
         assert "To be filled in there: ATLASCLOUD_API_KEY, HTTPS_PROXY." in shown.out
 
 
+@pytest.mark.parametrize("host", HOSTS)
+def test_an_object_store_is_carried_with_its_keys_by_name(host: str, tmp_path: Path) -> None:
+    aws = {"AWS_ENDPOINT_URL": "https://minio.example.com", "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": KEY}
+    put(host, machine(tmp_path / "without", **aws))
+    assert "AWS_" not in HOSTS[host].user(machine(tmp_path / "without")).read_text("utf-8")
+    here = machine(tmp_path, TRIPTYCH_OBJECTS_URL="s3://bucket/prefix", **aws)
+    put(host, here)
+    text = HOSTS[host].user(here).read_text("utf-8")
+    for word in ("s3://bucket/prefix", "https://minio.example.com", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        assert word in text
+    assert KEY not in text
+
+
 def test_what_a_host_does_not_expand_counts_as_not_set() -> None:
     environ = {"HTTPS_PROXY": "${env:HTTPS_PROXY}", "TRIPTYCH_BUDGET_USD": "${TRIPTYCH_BUDGET_USD}", "PATH": "/bin"}
     forget_unexpanded(environ)

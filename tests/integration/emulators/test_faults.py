@@ -20,7 +20,7 @@ from triptych_emulators.kit import for_every_op, for_results
 
 APIS = apis()
 GENERIC = tuple(fault for fault in for_every_op(("submit",)))
-OPS = [(name, op) for name in APIS for op in dict.fromkeys(fault.op for fault in faults(name))]
+OPS = [(name, op) for name in APIS for op in dict.fromkeys(fault.op for fault in faults(name)) if op != "callback"]
 POLLED = [name for name, api in APIS.items() if api.poll]
 
 REFUSALS = [

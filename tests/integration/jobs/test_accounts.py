@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import pytest
 from pydantic import SecretStr
 
@@ -94,6 +95,30 @@ async def test_a_pause_that_is_not_stored_ends_no_worker(
             monkeypatch.setattr(ProviderClient, "run", refused)
             monkeypatch.setattr(Store, verb, broken)
             await service.worker.sweep("atlas")
+
+
+async def test_an_idle_server_runs_two_reads_and_takes_no_lock(
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its next step, and what is to be saved."""
+    async with make_service(atlas) as service:
+        await edit_sequence(service, [coffee], "warmer", 1, Options(wait_s=50))
+        began_s, said = clock.monotonic(), list[str]()
+        service.store.plain._db.connection.set_trace_callback(said.append)
+
+        async def wait(_: object, seconds: float) -> None:
+            clock.advance(min(seconds, 0.2))
+            await anyio.sleep(0.001)
+
+        monkeypatch.setattr(clock, "wait", wait)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(service.worker.run)
+            tasks.start_soon(service.image_access.keep_saving)
+            while clock.monotonic() < began_s + 60:  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+            tasks.cancel_scope.cancel()
+    statements = {" ".join(sql.split()[:4]) for sql in said}
+    assert statements == {"-- For each account", "SELECT job_id, directory FROM"}, statements
 
 
 async def test_no_key_reaches_the_database(make_service: MakeService, atlas: Emulator, coffee: str) -> None:

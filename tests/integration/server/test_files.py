@@ -554,7 +554,7 @@ def files_found() -> Any:
     from triptych.jobs.image_access import SignedFile
 
     stored = Stored("0" * 64, "img_00000000", "image/png", 1, 1, 1, Path("a.png"))
-    return SignedFile("job_12345678/1", stored, owner_of(ANN), 60)
+    return SignedFile("job_12345678/1", stored, owner_of(ANN), 60, None)
 
 
 async def test_a_server_without_its_database_answers_retry_later() -> None:

@@ -21,7 +21,7 @@ from mcp import Client, MCPError
 from support.fixtures import Finish, MakeService
 from support.jobs import generate_sequence
 from support.pictures import picture
-from triptych import settings
+from triptych import logs, settings
 from triptych.cli import cli, main
 from triptych.core import errors, text
 from triptych.core.models import Failure
@@ -268,7 +268,7 @@ def test_a_log_line_is_one_line_and_clean(monkeypatch: pytest.MonkeyPatch) -> No
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
-        settings.configure_logging("INFO", {})
+        logs.configure("INFO", environ={})
         logging.getLogger("triptych.test").warning("a provider said %s", HOSTILE + "\n2026-11-21 ERROR forged")
         try:
             raise ValueError(FLOOD)

@@ -28,10 +28,9 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from support.clients import bare_environ
 from support.flows import edit
 from support.pictures import picture
-from triptych import providers
+from triptych import logs, providers
 from triptych.core import errors
 from triptych.providers.client import ProviderClient
-from triptych.settings import configure_logging
 from triptych.settings import read as read_settings
 from triptych_emulators import running
 
@@ -235,7 +234,7 @@ def test_every_provider_key_is_cut_from_log_lines(capsys: pytest.CaptureFixture[
     environ = {provider.key_env or "": KEYS[provider.name] for provider in HOSTED}
     environ |= {"TRIPTYCH_AUTH_TOKEN": TOKEN, "HTTPS_PROXY": "http://me:proxy-PLANTED-1@proxy.example:3128"}
     try:
-        configure_logging("DEBUG", environ)
+        logs.configure("DEBUG", environ=environ)
         for name in ("triptych.providers.client", "mcp", "httpx2", "httpcore2.http11", "uvicorn"):
             for secret in (*SECRETS, "proxy-PLANTED-1"):
                 logging.getLogger(name).warning("%s or %s", secret, quote(secret, safe=""))

@@ -14,6 +14,7 @@ from PIL import Image, ImageChops, ImageStat
 import triptych
 from triptych.core.errors import UnreadableImage
 from triptych.providers import preview
+from triptych.providers.preview import engine, scene_painter
 from triptych.providers.preview.plan import parse_prompt
 
 SAMPLES = Path(triptych.__file__).parent / "samples"
@@ -373,6 +374,17 @@ def test_a_drawing_is_never_blank_and_its_panels_differ(prompt: str) -> None:
     images = [opened(data) for data in preview.render([], prompt, count=4, size=(240, 160)).images]
     assert all(max(ImageStat.Stat(image).stddev) > 12 for image in images)
     assert min(apart(a, b) for a, b in itertools.combinations(images, 2)) > VISIBLE
+
+
+def test_a_drawing_in_full_detail_shows_the_same_scene(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(prompt: str) -> Image.Image:
+        return opened(preview.render([], prompt, size=(240, 160)).images[0])
+
+    prompts = ("cat, house, city, flowers, rocket", "abstract logo")
+    coarse = [drawn(prompt) for prompt in prompts]
+    monkeypatch.setattr(scene_painter, "PAINT_SIDE_PX", engine.WORKING_SIDE_PX)
+    fine = [drawn(prompt) for prompt in prompts]
+    assert max(map(apart, fine, coarse)) < 2 * VISIBLE and fine != coarse
 
 
 def test_hour_and_colours_of_a_drawing_follow_the_words() -> None:

@@ -250,7 +250,7 @@ def test_no_field_is_left_out_of_the_round_trip(value: type, strategies: Mapping
             Prediction,
             "predictions",
             {"request", "live_offer"},
-            {"reserved_usd", "lease", "lease_until", "created_at", "owner", "budget_group", "account"},
+            {"reserved_usd", "lease", "lease_until", "created_at", "owner", "budget_group", "account", "hinted_mono"},
         ),
         (Output, "frames", set(), {"attempts", "created_at"}),
         (Image, "images", {"path"}, {"file", "created_at"}),

@@ -18,7 +18,7 @@ LOCK = 0x54524950
 """The key of the advisory lock."""
 TABLES = (
     "images", "holders", "copies", "jobs", "predictions", "frames", "saves", "saved_files", "file_secret", "looks",
-    "commits", "accounts", "queues", "money",
+    "commits", "accounts", "queues", "money", "changes",
 )  # fmt: skip
 """The tables of this version."""
 
