@@ -36,6 +36,7 @@ SECONDS: dict[str, tuple[str, ...]] = {
     "predictions": ("due_at", "deadline_at", "created_mono", "submitted_mono", "looked_mono", "hinted_mono"),
     "accounts": ("hold_until", "quiet_until", "next_sweep"),
     "money": ("newest_mono",),
+    "changes": ("mono",),
 }
 """The columns with seconds of the machine's monotonic clock; in PostgreSQL they are seconds of the server's clock."""
 
