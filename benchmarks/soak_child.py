@@ -59,11 +59,11 @@ class HastyClock(SystemClock):
 
 def serve() -> None:
     """Serve MCP on stdio, as `triptych` does, by the shared clock."""
-    from triptych.jobs import service
+    from triptych.jobs import database_opening
     from triptych.server import transports
     from triptych.settings import read as read_settings
 
-    service.SystemClock = HastyClock.of_environment  # type: ignore[misc,assignment]
+    database_opening.SystemClock = HastyClock.of_environment  # type: ignore[misc,assignment]
     settings = read_settings(os.environ)
     accounts = {
         name: replace(account, provider=replace(account.provider, max_running=MAX_RUNNING))

@@ -99,9 +99,11 @@ def atlas(clock: FakeClock) -> Iterator[Emulator]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests of a module with `ON_BOTH_DATABASES` on SQLite and on PostgreSQL, if they open a database."""
-    if getattr(metafunc.module, "ON_BOTH_DATABASES", False) and "database_url" in metafunc.fixturenames:
-        only_sqlite = metafunc.definition.get_closest_marker("only_sqlite")
+    """Run a test on both databases if it opens one, and it or its module (`ON_BOTH_DATABASES`) says so."""
+    marked = metafunc.definition.get_closest_marker
+    both = getattr(metafunc.module, "ON_BOTH_DATABASES", False) or marked("both_databases")
+    if both and "database_url" in metafunc.fixturenames:
+        only_sqlite = marked("only_sqlite")
         metafunc.parametrize("database_url", ["sqlite"] if only_sqlite else ["sqlite", "postgresql"], indirect=True)
 
 

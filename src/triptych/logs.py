@@ -31,7 +31,11 @@ FIELDS = ("job_id", "prediction_id", "provider", "owner", "tool")
 _PATTERNS = (
     (re.compile(r"(/files/[^\s?'\"<>]*\?)[^\s'\"<>\\]+"), r"\1…"),  # the signature in the URL of a file
     (
-        re.compile(r"([?&][\w.-]*(?:signature|credential|token|secret|password|key|sig)=)[^&\s'\"<>\\]+", re.I),
+        re.compile(
+            r"((?:[?&][\w.-]*(?:signature|credential|token|secret|password|key|sig)"
+            r"|\bX-(?:Amz|Goog)-(?:Signature|Credential|Security-Token))=)[^&\s'\"<>\\]+",
+            re.I,
+        ),
         r"\1…",
     ),
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@'\"]*:[^\s'\"]*@(?=[^\s/@])", re.I), r"\1…@"),

@@ -53,14 +53,15 @@ def install() -> None:
 
 def _program() -> None:
     """Lead the program's own doors to the world: its clock, its HTTP client, its resolver."""
+    import triptych.jobs.database_opening
     import triptych.jobs.service
     import triptych.jobs.submission
     import triptych.providers.client
     import triptych.providers.url_safety
-    import triptych.storage.reads
+    import triptych.storage.sqlite
 
     real_clock, real_wire, real_run = (
-        triptych.jobs.service.SystemClock,
+        triptych.jobs.database_opening.SystemClock,
         triptych.jobs.service.ProviderClient,
         triptych.providers.client.ProviderClient.run,
     )
@@ -110,7 +111,7 @@ def _program() -> None:
 
     triptych.storage.sqlite.boot_id = boot_id
     triptych.jobs.submission.Submission.advance = advance  # type: ignore[method-assign]
-    triptych.jobs.service.SystemClock = clock  # type: ignore[assignment, misc]
+    triptych.jobs.database_opening.SystemClock = clock  # type: ignore[assignment, misc]
     triptych.jobs.service.ProviderClient = provider_client  # type: ignore[assignment, misc]
     triptych.providers.client.ProviderClient.run = run  # type: ignore[method-assign]
     triptych.providers.url_safety.getproxies = dict

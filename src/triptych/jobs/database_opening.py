@@ -31,10 +31,11 @@ LISTEN_AGAIN_LATER_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A database, and the clock that its leases and due times are of."""
+    """A database, and the clock that its leases and due times are of. `is_shared`: other machines may use it too."""
 
     database: Database
     clock: Clock
+    is_shared: bool
 
 
 def hop_for(config: ServiceConfig) -> Hop:
@@ -48,14 +49,12 @@ def open_with_clock(config: ServiceConfig) -> Opened:
     Raises: `errors.Unusable` if it cannot be used, `errors.Outage` if it cannot be used now.
     """
     database, local = config.open_database(), SystemClock()
-    return Opened(database, database.clock(local))
+    return Opened(database, database.clock(local), config.database_url is not None)
 
 
 async def keep_clock(opened: Opened, hop: Hop) -> None:
     """Measure the clock of a database server again and again; return at once for this machine's own clock."""
-    if isinstance(opened.clock, SystemClock):
-        return
-    while True:
+    while opened.is_shared:
         await opened.clock.wait(anyio.Event(), MEASURE_EVERY_S)
         try:
             await hop(opened.database.measure_clock)
@@ -68,7 +67,7 @@ async def keep_listening(opened: Opened, hop: Hop, changed: Callable[[str | None
 
     None: some changes may have been missed.
     """
-    while True:
+    while opened.is_shared:
         try:
             listener = await hop(opened.database.listener)
             if listener is None:

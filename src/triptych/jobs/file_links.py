@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LIFETIME_S = 3600
 """A new URL is valid for at least this time."""
+OBJECT_LIFETIME_S = 7 * 86_400
+"""The same for an image in an object store: its URL is in results instead of the provider's, and outlives it."""
 SAME_FOR_S = 900
 """A URL expires at a full quarter of an hour: a second URL made within it is the same, so caches can use it."""
 
@@ -34,9 +36,11 @@ SIGNED_IN = "oauth:"
 _QUERY = re.compile(rb"e=([1-9][0-9]{0,11})&s=([A-Za-z0-9_-]{22}|[A-Za-z0-9_-]{43})")
 
 
-def make(secret: str, files_url: str, handle: str, owner: str | None, now: datetime) -> tuple[str, datetime]:
-    """Return a URL below `files_url`, and when it expires: in one hour to an hour and a quarter."""
-    until_s = (int(now.timestamp()) // SAME_FOR_S + 1) * SAME_FOR_S + LIFETIME_S
+def make(
+    secret: str, files_url: str, handle: str, owner: str | None, now: datetime, lifetime_s: int = LIFETIME_S
+) -> tuple[str, datetime]:
+    """Return a URL below `files_url`, and when it expires: after `lifetime_s`, or up to a quarter hour later."""
+    until_s = (int(now.timestamp()) // SAME_FOR_S + 1) * SAME_FOR_S + lifetime_s
     url = f"{files_url}/{quote(handle)}?e={until_s}&s={_sign(secret, handle, owner, until_s)}"
     return url, datetime.fromtimestamp(until_s, UTC)
 

@@ -180,7 +180,8 @@ class ImageAccess:
     def link(self, store: Store, caller: Caller) -> presenters.Link:
         """Return the `Link` of a caller: the provider's URL until it expires, then a signed URL.
 
-        A caller without `files_url` gets a URL of the object store, if there is one and it lives longer.
+        An image in an object store has a signed URL from the start, which lives longer: of this server, or of the
+        store for a caller without `files_url`.
         """
         now, secret = self._clock.now(), functools.cache(store.file_secret)
 
@@ -189,7 +190,9 @@ class ImageAccess:
         ) -> tuple[str | None, datetime | None]:
             lives = url and (expires_at is None or expires_at - now > LEAST_LIFE)
             if caller.files_url:
-                return (url, expires_at) if lives else self._file_link(secret(), handle, caller, now)
+                if lives and image.path:
+                    return url, expires_at
+                return self._file_link(secret(), image, handle, caller, now)
             ours = self._files.signed_url(image)
             if not ours or (lives and expires_at and expires_at >= ours[1]):
                 return url, expires_at
@@ -197,9 +200,10 @@ class ImageAccess:
 
         return chosen
 
-    def _file_link(self, secret: str, handle: str, caller: Caller, now: datetime) -> tuple[str, datetime]:
+    def _file_link(self, secret: str, image: Image, handle: str, caller: Caller, now: datetime) -> tuple[str, datetime]:
         assert caller.files_url
-        return file_links.make(secret, caller.files_url, handle, caller.owner, now)
+        lifetime_s = file_links.LIFETIME_S if image.path else file_links.OBJECT_LIFETIME_S
+        return file_links.make(secret, caller.files_url, handle, caller.owner, now, lifetime_s)
 
     async def signed_file(
         self, handle: str, until_s: int, signature: str, owners: Sequence[str | None]

@@ -108,6 +108,7 @@ class Pruner:
         batch = BATCH_OF_OBJECTS if self._objects else BATCH
         for start in range(0, len(wanted), batch):
             with self._db.transaction():
+                self._db.lock("books")  # no job that needs one of these images is added meanwhile
                 still = {file.place for file in self._candidates()[0]}
                 for file in wanted[start : start + batch]:
                     if file.place in still and self._remove(file.place):

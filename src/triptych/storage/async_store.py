@@ -90,7 +90,6 @@ class AsyncStore:
     outputs = verb(Store.outputs)
     heartbeat = verb(Store.heartbeat)
     owns = verb(Store.owns)
-    hint = verb(Store.hint)
     hold_account = verb(Store.hold_account)
     image_by_handle = verb(Store.image_by_handle)
     image_by_sha256 = verb(Store.image_by_sha256)

@@ -25,6 +25,8 @@ SETTLE_TRIES = 6
 """How often the charge of a finished prediction is requested; `predictions.free_at` has the same number."""
 TOO_FAR_S = 2 * LEASE_S
 """A lease that ends so far ahead is damaged data. Another process may have renewed one since the clock was read."""
+HINT_PAUSE_S = 2.0
+"""The least time between two hints for one prediction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +231,21 @@ class Claims(Summaries):
             return self._db.run("schedule_sweep", **values).rowcount == 1
 
     # -- leases
+
+    def _note_change(self, job_id: str) -> None:
+        """Store that this process changes a job now, for `changes_since` in other processes."""
+        self._db.run("note_change", job_id=job_id, mono=self._clock.monotonic(), process=self._process)
+
+    def hint(self, prediction_id: str, key: str, now: Moment) -> bool:
+        """Make a running prediction due now; return whether it was not due before.
+
+        `key` is its `client_id`. One prediction is hinted at once in `HINT_PAUSE_S`. A wrong id takes no lock.
+        """
+        values = {"id": prediction_id, "now": now.mono_s, "pause_s": HINT_PAUSE_S}
+        if not self._db.one("hintable", **values, key=key):
+            return False
+        with self._db.without_fsync():
+            return self._db.run("hint", **values).rowcount == 1
 
     def heartbeat(self, leases: Sequence[str], until_s: float) -> None:
         """Extend leases."""

@@ -29,12 +29,14 @@ from triptych.storage.postgres import Database, plain
 from triptych.storage.postgres_pool import Connection
 
 BATCH = 500
-TABLES = tuple(table for table in migrations.TABLES if table != "commits")
+# Changes are told to processes that run meanwhile, and there are none.
+TABLES = tuple(table for table in migrations.TABLES if table not in ("commits", "changes"))
 SECONDS: dict[str, tuple[str, ...]] = {
     "jobs": ("ended_mono",),
-    "predictions": ("due_at", "deadline_at", "created_mono", "submitted_mono", "looked_mono"),
+    "predictions": ("due_at", "deadline_at", "created_mono", "submitted_mono", "looked_mono", "hinted_mono"),
     "accounts": ("hold_until", "quiet_until", "next_sweep"),
     "money": ("newest_mono",),
+    "changes": ("mono",),
 }
 """The columns with seconds of the machine's monotonic clock; in PostgreSQL they are seconds of the server's clock."""
 

@@ -30,8 +30,6 @@ from triptych.storage.database import Row
 
 _OPEN_TO_AN_ANSWER = frozenset({State.SUBMITTING, State.UNCERTAIN, State.QUEUED, State.CANCELLED})
 """A late response to a request that was sent is written in these states: it is more certain than they are."""
-HINT_PAUSE_S = 2.0
-"""The least time between two hints for one prediction."""
 _CANCELLED = Failure("cancelled", "Cancelled before it was submitted.", False)
 
 
@@ -286,10 +284,6 @@ class Store(Claims):
             self._db.run("refresh_job", job_id=job_id, status=status, returned=returned, now=now, mono=mono)
             self._db.run("save_again", job_id=job_id, status=status)  # its manifest is written with its new end
 
-    def _note_change(self, job_id: str) -> None:
-        """Store that this process changes a job now, for `changes_since` in other processes."""
-        self._db.run("note_change", job_id=job_id, mono=self._clock.monotonic(), process=self._process)
-
     def output_stored(self, output: Output, sha256: str) -> None:
         """Store that an output's image is stored."""
         with self._db.transaction():
@@ -400,14 +394,3 @@ class Store(Claims):
     def poll_now(self, provider: str, tickets: Sequence[str]) -> None:
         """Make running predictions due at once."""
         self._db.run("poll_now", provider=provider, tickets=tickets)
-
-    def hint(self, prediction_id: str, key: str, now: Moment) -> bool:
-        """Make a running prediction due now; return whether it was not due before.
-
-        `key` is its `client_id`. One prediction is hinted at once in `HINT_PAUSE_S`. A wrong id takes no lock.
-        """
-        values = {"id": prediction_id, "now": now.mono_s, "pause_s": HINT_PAUSE_S}
-        if not self._db.one("hintable", **values, key=key):
-            return False
-        with self._db.without_fsync():
-            return self._db.run("hint", **values).rowcount == 1

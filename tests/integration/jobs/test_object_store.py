@@ -22,6 +22,7 @@ from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, edited, ended
 from support.object_store import SECRET, Bucket
 from support.pictures import picture
+from triptych import logs
 from triptych.cli import cli, doctor
 from triptych.core import errors
 from triptych.core.models import Image
@@ -32,7 +33,6 @@ from triptych.jobs.results import JobResult, PruneResult
 from triptych.jobs.service import Caller, ImageService
 from triptych.providers import ark as ark_provider
 from triptych.server import fitting
-from triptych.settings import configure_logging
 from triptych.storage.sqlite import Database
 from triptych_emulators import running
 
@@ -83,6 +83,18 @@ async def test_images_are_in_the_bucket_and_have_its_urls(
         assert got.headers["content-type"] == image.mime_type
     assert uploaded.path is None and uploaded.url and "X-Amz-Signature" in uploaded.url
     assert job.text().count("X-Amz-Signature") == 2 and "None" not in job.text()
+
+
+async def test_a_servers_own_url_outlives_the_providers(
+    make_service: MakeService, atlas: Emulator, finish: Finish, bucket: Bucket, coffee: str
+) -> None:
+    over_http = Caller(files_url="https://images.example.com/files")
+    async with make_service(atlas, **bucket.environ) as service:
+        job = await edited(service, finish, coffee, count=2)
+        [image, _] = (await service.job(job.job_id or "", over_http)).images
+        [output, _] = await service.store.outputs(job.job_id or "")
+    assert image.url and image.url.startswith("https://images.example.com/files/job_") and image.url_expires_at
+    assert output.url_expires_at and image.url_expires_at > output.url_expires_at + timedelta(days=5)
 
 
 async def test_an_image_is_shown_saved_and_edited_again(
@@ -142,7 +154,7 @@ async def test_signatures_and_keys_are_in_no_log_line(
         url = (await service.upload_images([coffee])).images[0].url
     before = logging.getLogger().handlers[:]
     try:
-        configure_logging("INFO", bucket.environ)
+        logs.configure("INFO", environ=bucket.environ)
         logging.getLogger("triptych").warning("%s %s %s", url, json.dumps({"url": url}), SECRET)
         azure = "https://a.blob.core.windows.net/c/x?sv=2024&sig=aBcDeF123%3D&se=2026"
         logging.getLogger("triptych").warning("%s X-Goog-Signature=0123abcd X-Amz-Security-Token=Fwo", azure)

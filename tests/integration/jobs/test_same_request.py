@@ -29,7 +29,6 @@ from triptych.storage.reads import SAME_FOR_S
 from triptych_emulators import Emulator, running
 
 pytestmark = pytest.mark.anyio
-ON_BOTH_DATABASES = True
 
 PROMPT = "make it golden hour"
 SUBMIT = ("POST", "/api/v1/model/generateImage")
@@ -273,6 +272,7 @@ def just_done(clocks: TwoClocks, tmp_path: Path, database_url: str | None) -> It
         (8 * 3600, 10, True),  # it slept: the monotonic clock rests, and errs to the safe side
     ],
 )
+@pytest.mark.both_databases
 def test_a_clock_that_jumps_ends_no_hour_early(
     just_done: Store, clocks: TwoClocks, wall_s: float, mono_s: float, same: bool
 ) -> None:
@@ -280,6 +280,7 @@ def test_a_clock_that_jumps_ends_no_hour_early(
     assert (just_done.same_request("f", None, Request("generate_sequence", ("a",))) is not None) == same
 
 
+@pytest.mark.both_databases
 def test_the_hour_counts_from_the_jobs_end(just_done: Store, clocks: TwoClocks) -> None:
     clocks.move(wall_s=SAME_FOR_S - 5, mono_s=SAME_FOR_S - 5)
     with just_done._db.transaction():
@@ -289,6 +290,7 @@ def test_the_hour_counts_from_the_jobs_end(just_done: Store, clocks: TwoClocks) 
     assert just_done.same_request("f", None, Request("generate_sequence", ("a",))) is None
 
 
+@pytest.mark.both_databases
 def test_a_job_that_was_taken_up_again_ends_anew(just_done: Store, clocks: TwoClocks) -> None:
     clocks.move(wall_s=5000, mono_s=5000)
     for state in ("running", "failed"):
@@ -298,6 +300,7 @@ def test_a_job_that_was_taken_up_again_ends_anew(just_done: Store, clocks: TwoCl
         assert just_done.same_request("f", None, Request("generate_sequence", ("a",)))
 
 
+@pytest.mark.both_databases
 def test_of_processes_racing_with_one_request_one_makes_the_job(tmp_path: Path, database_url: str | None) -> None:
     path, servers = path_of(tmp_path, database_url), 8
     open_store(path, tmp_path / "images").close()

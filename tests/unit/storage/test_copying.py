@@ -214,3 +214,16 @@ def test_a_row_that_is_lost_on_the_way_is_noticed(path: Path, url: str) -> None:
             postgres.server().execute("DELETE FROM saved_files WHERE path LIKE '%/7.png'", name)
 
     assert copied(path, url, lose).rows["saved_files"] == 1200
+
+
+def test_every_table_and_every_monotonic_time_is_copied(url: str) -> None:
+    Database(url).close()
+    name = url.partition("?")[0].rpartition("/")[2]
+    columns = postgres.server().execute(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' "
+        "AND table_name NOT IN ('changes', 'commits', 'triptych_version', 'prediction_money')",
+        name,
+    )
+    assert {table for table, _ in columns} == set(copying.TABLES)
+    times = {pair for pair in columns if pair[1].endswith("mono")}
+    assert times <= {(table, column) for table, names in copying.SECONDS.items() for column in names}

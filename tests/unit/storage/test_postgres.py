@@ -18,7 +18,7 @@ from support import postgres
 from support.clocks import when
 from support.database_proxy import proxied
 from support.stored import NOW, add, claim, prediction
-from triptych import settings
+from triptych import logs, settings
 from triptych.core import errors
 from triptych.storage import postgres as module
 from triptych.storage import postgres_pool
@@ -73,7 +73,7 @@ def test_another_databases_url_is_refused_by_the_settings() -> None:
 def test_the_settings_never_show_the_password() -> None:
     environ = {"TRIPTYCH_DATABASE_URL": "postgresql://me:topsecret@host/db"}
     assert "topsecret" not in repr(settings.read(environ))
-    line = settings._SafeLines(environ)._without_secrets("cannot reach postgresql://me:topsecret@host/db")
+    line = logs.SafeLines(environ).without_secrets("cannot reach postgresql://me:topsecret@host/db")
     assert "topsecret" not in line
 
 
@@ -315,7 +315,8 @@ def test_several_processes_migrate_an_empty_database_once() -> None:
 
     with postgres.database(empty=True) as url, ThreadPoolExecutor(6) as threads:
         for database in list(threads.map(lambda _: Database(url), range(6))):
-            assert database.versions() == (migrations.newest(), migrations.newest())
+            version, minimum = database.versions()
+            assert minimum <= version == migrations.newest()
             database.check()
             database.close()
 

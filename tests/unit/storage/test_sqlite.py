@@ -250,8 +250,10 @@ def test_a_write_to_a_read_only_file_is_reported(path: Path, connect: Any) -> No
 def test_a_row_that_breaks_a_rule_is_no_bare_exception(path: Path) -> None:
     with_jobs(path)
     opened = store(path)
+    look = {"owner": "", "name": "noir", "version": 1, "words": "", "images": "[]", "now": 0}
+    opened._db.run("add_look", **look)
     with pytest.raises(errors.Unusable, match="UNIQUE"):
-        opened.add_job(job(1), [], now=when(NOW), attach=False)
+        opened._db.run("add_look", **look)
     assert len(opened.jobs(100)) == 40
     opened.close()
 
