@@ -106,6 +106,8 @@ async def run(plan: Plan, site: Site, room: Path) -> Run:
         for member in fleet.members:
             member.cpu_s -= cpu_s(member.process.pid)  # the first start is not counted, the later ones are
         trouble = [asyncio.create_task(one) for one in troubles(plan, fleet, site, progress)]
+        for one in trouble:
+            stack.callback(one.cancel)
         await clients(plan, owners, progress)
         made_s = time.monotonic() - began
         fleet.peace.set()
