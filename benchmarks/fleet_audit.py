@@ -125,17 +125,15 @@ def _without_images(kept: Kept) -> list[str]:
 
 def _lags(works: Sequence[Work], kept: Kept, told: Told) -> Lags:
     ended = {(work.provider, work.id): work.ended_s for work in works}
-    noticed, at_provider, in_database = list[float](), defaultdict[str, float](float), defaultdict[str, float](float)
+    noticed, at_provider = list[float](), defaultdict[str, float](float)
     for row in kept.predictions:
         at = ended.get((row["provider"], row["ticket"] or row["client_id"]))
-        if row["finished_at"]:
-            in_database[row["job_id"]] = max(in_database[row["job_id"]], float(row["finished_at"]))
         if at and row["state"] == "done" and row["finished_at"]:
             noticed.append(float(row["finished_at"]) - at)
             at_provider[row["job_id"]] = max(at_provider[row["job_id"]], at)
-    done = {str(job["id"]) for job in kept.jobs if job["status"] == "done"}
+    done = {str(job["id"]): float(job["ended_at"]) for job in kept.jobs if job["status"] == "done"}
     heard = [at - at_provider[job] for job, at in told.heard_at.items() if job in done and job in at_provider]
-    news = [at - in_database[job] for job, at in told.told_at.items() if job in done]
+    news = [at - done[job] for job, at in told.told_at.items() if job in done]
     return Lags(sorted(told.submit_s), sorted(noticed), sorted(heard), sorted(news))
 
 
