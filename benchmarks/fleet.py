@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ async def run(plan: Plan, site: Site, room: Path) -> Run:
         if site.stateless:
             owners[-1].door.era = ERAS[1]
         await asyncio.gather(*(owner.bring_images() for owner in owners))
-        began, progress = time.monotonic(), Progress(plan.jobs)
+        began, progress = time.monotonic(), Progress(plan.jobs, plan.seconds)
         for member in fleet.members:
             member.cpu_s -= cpu_s(member.process.pid)  # the first start is not counted, the later ones are
         trouble = [asyncio.create_task(one) for one in troubles(plan, fleet, site, progress)]
@@ -180,12 +180,15 @@ class Progress:
     """How far the clients are."""
 
     jobs: int
+    seconds: float
     begun: int = 0
     ended: int = 0
+    since: float = field(default_factory=time.monotonic)
 
     async def reach(self, share: float) -> None:
-        """Return when so much of the jobs was begun, or all have ended."""
-        while self.begun < share * self.jobs and self.ended < self.jobs:
+        """Return when so much of the jobs was begun, or so much of the time is over, or all have ended."""
+        ends_at = self.since + share * self.seconds
+        while self.begun < share * self.jobs and self.ended < self.jobs and time.monotonic() < ends_at:
             await asyncio.sleep(0.2)
 
 
