@@ -42,7 +42,7 @@ import anyio
 import anyio.abc
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from benchmarks.soak_audit import Accepted, Findings, audit, unattached
+from benchmarks.soak_audit import Accepted, Findings, audit, read, unattached
 from benchmarks.table import Row, show
 
 ROOT = Path(__file__).parents[1]
@@ -457,7 +457,7 @@ async def run(plan: Plan, room: Path, log: IO[bytes]) -> tuple[Told, Findings]:
         await fleet.close()
         accepted = await books()
     _sweep(home)
-    found = audit(accepted, home, told.jobs)
+    found = audit(accepted, read(home), told.jobs)
     found.parts += [path.name for path in home.rglob("*.part")]
     found.unattached = early  # what was asked for once more has moved since then
     return told, found
@@ -539,7 +539,7 @@ async def spend(plan: Plan, room: Path, log: IO[bytes]) -> Spent:
             await anyio.sleep(0.1)
         await fleet.close()
         accepted = await books()
-    found = audit(accepted, home, told.jobs)
+    found = audit(accepted, read(home), told.jobs)
     over = [text for text in told.refused if "does not fit the budget" in text]
     others = [text for text in told.refused if "does not fit the budget" not in text]
     others += [line for lines in found.wrong().values() for line in lines]

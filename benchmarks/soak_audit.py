@@ -15,7 +15,7 @@ import json
 import re
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -89,20 +89,54 @@ class Findings:
         }
 
 
-def audit(accepted: Sequence[Accepted], home: Path, promised: Collection[str] = ()) -> Findings:
-    """Return what is found in a home that no process works on; `promised` are the job ids that callers heard."""
-    found = Findings()
-    with closing(sqlite3.connect(home / "triptych.db")) as db:
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a database has at the end; `bytes_of` reads a stored image by its row, None where there is none."""
+
+    predictions: Sequence[Mapping[str, Any]]
+    """With the job's `request`, in the order of their making."""
+    jobs: Sequence[Mapping[str, Any]]
+    frames: Sequence[Mapping[str, Any]]
+    images: Sequence[Mapping[str, Any]]
+    bytes_of: Callable[[Mapping[str, Any]], bytes | None]
+
+
+JOBS, FRAMES, IMAGES = (
+    "SELECT * FROM jobs ORDER BY created_at, id",
+    "SELECT * FROM frames",
+    "SELECT sha256, handle, mime_type, file FROM images",
+)
+
+
+def read(home: Path) -> Kept:
+    """Return what is in a home that no process works on."""
+
+    def bytes_of(image: Mapping[str, Any]) -> bytes | None:
+        path = home / "images" / str(image["file"])
+        return path.read_bytes() if path.is_file() else None
+
+    with closing(sqlite3.connect(home / "triptych.db", timeout=30)) as db:
         db.row_factory = sqlite3.Row
-        rows = [_row(row) for row in db.execute(REQUESTED)]
-        jobs = {row["id"]: dict(row) for row in db.execute("SELECT * FROM jobs ORDER BY created_at, id")}
-        frames = [dict(row) for row in db.execute("SELECT * FROM frames")]
-        images = [dict(row) for row in db.execute("SELECT sha256, file FROM images")]
+        return kept(lambda sql: [dict(row) for row in db.execute(sql)], bytes_of)
+
+
+def kept(
+    rows: Callable[[str], Sequence[Mapping[str, Any]]], bytes_of: Callable[[Mapping[str, Any]], bytes | None]
+) -> Kept:
+    """Return what `rows` reads by its statements."""
+    return Kept(rows(REQUESTED), rows(JOBS), rows(FRAMES), rows(IMAGES), bytes_of)
+
+
+def audit(accepted: Sequence[Accepted], found_in: Kept, promised: Collection[str] = ()) -> Findings:
+    """Return what is found; `promised` are the job ids that callers heard."""
+    found = Findings()
+    rows = [_row(row) for row in found_in.predictions]
+    jobs = {str(row["id"]): dict(row) for row in found_in.jobs}
     found.jobs.update(job["status"] for job in jobs.values())
     found.submitted = sum(row["submitted_at"] is not None for row in rows)
     found.accepted.update(work.provider for work in accepted)
     found.home.update(row["provider"] for row in rows if row["state"] == "done")
-    found.images = sum(frame["sha256"] is not None for frame in frames)
+    found.images = sum(frame["sha256"] is not None for frame in found_in.frames)
     found.ends.update(_end(row) for row in rows)
     found.lost += [f"{job} was promised and is not there" for job in sorted(set(promised) - set(jobs))]
     found.lost += [f"{row['id']} is still {row['state']}" for row in rows if row["state"] not in ENDED]
@@ -111,15 +145,15 @@ def audit(accepted: Sequence[Accepted], home: Path, promised: Collection[str] = 
     _match(accepted, rows, found)
     _balance(accepted, rows, found)
     found.unattached += unattached(jobs.values(), rows)
-    stored = {image["sha256"]: home / "images" / image["file"] for image in images}
-    for sha256 in {frame["sha256"] for frame in frames if frame["sha256"]}:
-        path = stored.get(sha256)
-        if not path or not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+    stored = {image["sha256"]: image for image in found_in.images}
+    for sha256 in {frame["sha256"] for frame in found_in.frames if frame["sha256"]}:
+        data = found_in.bytes_of(stored[sha256]) if sha256 in stored else None
+        if data is None or hashlib.sha256(data).hexdigest() != sha256:
             found.images_bad.append(sha256)
     return found
 
 
-def _row(row: sqlite3.Row) -> dict[str, Any]:
+def _row(row: Mapping[str, Any]) -> dict[str, Any]:
     made = dict(row)
     made["kind"] = json.loads(row["fault"])["kind"] if row["fault"] else ""
     made["charged_usd"] = None if row["charged_usd"] is None else Decimal(row["charged_usd"])

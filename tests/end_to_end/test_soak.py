@@ -96,9 +96,9 @@ def home(tmp_path: Path) -> Path:
 
 def wrong(books: list[Any], home: Path, promised: tuple[str, ...] = ()) -> dict[str, list[str]]:
     """Return what the audit has to say, without what is empty."""
-    from benchmarks.soak_audit import audit
+    from benchmarks.soak_audit import audit, read
 
-    return {what: lines for what, lines in audit(books, home, promised).wrong().items() if lines}
+    return {what: lines for what, lines in audit(books, read(home), promised).wrong().items() if lines}
 
 
 def sql(home: Path, statement: str) -> None:
@@ -107,10 +107,10 @@ def sql(home: Path, statement: str) -> None:
 
 
 async def test_books_that_agree_are_found_to_agree(books: list[Any], home: Path) -> None:
-    from benchmarks.soak_audit import audit
+    from benchmarks.soak_audit import audit, read
 
     assert len(books) == 4 and wrong(books, home) == {}
-    found = audit(books, home)
+    found = audit(books, read(home))
     assert found.charged_usd == found.emulators_usd == Decimal("0.175") and found.home == {"atlas": 3, "ark": 1}
 
 

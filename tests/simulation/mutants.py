@@ -358,9 +358,13 @@ def path_of(module: str) -> Path:
     return Path(found.origin)
 
 
-def put_in(name: str) -> None:
+def named(name: str) -> Mutant:
+    return next(mutant for mutant in MUTANTS if mutant.name == name)
+
+
+def put_in(mutant: str | Mutant) -> None:
     """Let the modules of a mutant be imported with its mistake; none of them may have been imported yet."""
-    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    mutant = named(mutant) if isinstance(mutant, str) else mutant
     sources: dict[str, str] = {}
     for patch in mutant.patches:
         patched(patch)  # it applies

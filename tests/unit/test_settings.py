@@ -388,3 +388,22 @@ def test_nothing_is_imported_for_a_bucket_that_is_not_set() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+@pytest.mark.usefixtures("ordinary_start")
+def test_a_worker_without_probes_does_not_load_the_protocol(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, anyio\n"
+        "from triptych import settings\n"
+        "from triptych.server import engine\n"
+        "async def main():\n"
+        "    async with anyio.create_task_group() as tasks:\n"
+        "        async def work():\n"
+        "            await engine.work(settings.read(os.environ, remote=True), tasks.cancel_scope.cancel)\n"
+        "        tasks.start_soon(work)\n"
+        "anyio.run(main)\n"
+        "print([name for name in ('mcp', 'mcp_types', 'uvicorn') if name in sys.modules])"
+    )
+    env = {**os.environ, "TRIPTYCH_HOME": str(tmp_path)}
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout
+    assert out.strip() == "[]"

@@ -271,6 +271,8 @@ class ImageAccess:
         while True:
             try:
                 await self.save_copies()
+            except errors.Outage as error:
+                log.warning("copies for repeated calls are not saved yet: %s", error.message)
             except Exception:
                 log.exception("copies for repeated calls are not saved yet; trying again")
             await self._clock.wait(anyio.Event(), SAVE_EVERY_S)

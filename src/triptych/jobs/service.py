@@ -147,8 +147,10 @@ class ImageService:
         )
         self.worker = Worker(self.store, self._files, client, accounts, clock, self._notify_listeners)
 
-        self._waiting = Waiting(self.store, self.image_access, self.worker.notifier, clock, self._began_at, self.job)
-        self.other_processes = OtherProcesses(self.store, clock, self._notify_listeners, lambda: bool(self._listeners))
+        self._waiting = Waiting(self.store, self.image_access, clock, self._began_at, self.job)
+        self.other_processes = OtherProcesses(
+            self.store, clock, self._notify_listeners, lambda: bool(self._listeners), lambda: self._waiting.any
+        )
 
     # -- the tools
 
@@ -412,5 +414,6 @@ class ImageService:
         self.worker.notifier.notify()
 
     def _notify_listeners(self, job_id: str) -> None:
+        self._waiting.tell(job_id)
         for listener in list(self._listeners.values()):
             listener(job_id)

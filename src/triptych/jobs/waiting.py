@@ -18,8 +18,9 @@ from triptych.storage.async_store import AsyncStore
 MAX_WAIT_S = 55.0
 READ_LEFT_EVERY_S = 1.0
 """How often a waiting call estimates the remaining time."""
-LOOK_AGAIN_S = 0.2
-"""How often a waiting call reads its job again, for changes by other processes."""
+LOOK_AGAIN_S, MOST_LOOK_AGAIN_S = 0.2, 1.0
+"""A waiting call reads its job again after these pauses at the latest, the first and the longest: a change that nobody
+tells is seen all the same."""
 
 
 class ReadJob(Protocol):
@@ -29,40 +30,65 @@ class ReadJob(Protocol):
 
 
 class Waiting:
-    """The waits of one service; `changed` is notified when a job may have changed."""
+    """The waits of one service. A change wakes the calls that wait for its job, and no others.
+
+    Otherwise each of 60 waiting calls would read the database at every step of every job.
+    """
 
     def __init__(
         self,
         store: AsyncStore,
         image_access: ImageAccess,
-        changed: Notifier,
         clock: Clock,
         began_at: datetime,
         read: ReadJob,
     ) -> None:
         self._store = store
         self._image_access = image_access
-        self._changed = changed
         self._clock = clock
         self._began_at = began_at
         self._read = read
+        self._jobs: dict[str, list[Notifier]] = {}
+        """The calls that wait, by job."""
         self.stopping = False
         """Whether calls return without waiting, because this process stops."""
 
     def stop(self) -> None:
         """Let every wait end."""
         self.stopping = True
-        self._changed.notify()
+        for job_id in list(self._jobs):
+            self.tell(job_id)
+
+    @property
+    def any(self) -> bool:
+        """Whether any call waits."""
+        return bool(self._jobs)
+
+    def tell(self, job_id: str) -> None:
+        """Let the calls that wait for a job read it: it has changed."""
+        for call in self._jobs.get(job_id, ()):
+            call.notify()
 
     async def wait(self, job_id: str, wait_s: float, caller: Caller, page: int = 1) -> JobResult:
         """Return the job when it has ended or `wait_s` is over; report its progress meanwhile.
 
         Raises: `errors.UnknownHandle`.
         """
+        call = Notifier()
+        self._jobs.setdefault(job_id, []).append(call)
+        try:
+            return await self._wait(job_id, wait_s, caller, page, call)
+        finally:
+            self._jobs[job_id].remove(call)
+            if not self._jobs[job_id]:
+                del self._jobs[job_id]
+
+    async def _wait(self, job_id: str, wait_s: float, caller: Caller, page: int, call: Notifier) -> JobResult:
         end_s = self._clock.monotonic() + min(max(wait_s, 0), MAX_WAIT_S)
         reported, left, left_read_s = None, None, -math.inf
+        pause_s = LOOK_AGAIN_S
         while True:
-            changed = self._changed.next
+            changed = call.next
             seen = await self._store.run(seen_job, job_id, caller)
             if caller.report and seen != reported:
                 reported = seen
@@ -78,4 +104,5 @@ class Waiting:
                 return await self._read(job_id, caller, page=page)
             if left_s <= 0 or self.stopping:
                 return await self._read(job_id, caller, page=page)
-            await self._clock.wait(changed, min(left_s, LOOK_AGAIN_S))
+            await self._clock.wait(changed, min(left_s, pause_s))
+            pause_s = min(2 * pause_s, MOST_LOOK_AGAIN_S)

@@ -50,7 +50,6 @@ async def probed(service: ImageService, settings: Settings, at: tuple[str, int] 
     Raises: `errors.BadRequest` if they cannot be served there.
     """
     from triptych.server import health as probes
-    from triptych.server import http
 
     async def opened() -> ImageService:
         return service
@@ -59,6 +58,8 @@ async def probed(service: ImageService, settings: Settings, at: tuple[str, int] 
     if at is None:
         yield health
         return
+    from triptych.server import http
+
     shown = metrics(settings, health, opened, at[0])
     try:
         listener = http.bind(*at)

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 JOBS_URI = "triptych://jobs"
 JOBS_KEPT = 10_000
 """The most jobs whose number of images is kept, to notice more."""
+READ_AGAIN_S = 1.0
+"""How long a change waits whose job cannot be read, because the database is away."""
 SESSIONS_KEPT = 256
 """Streamable HTTP does not report the end of an early session, so an owner's oldest sessions are dropped above this
 number."""
@@ -140,7 +142,10 @@ class ClientSessions:
     async def _publish_changes(self) -> None:
         async for _ in self._wake_receiver:
             changed, self._changed = self._changed, set()
-            jobs = [(job_id, *await self._read_change(job_id)) for job_id in sorted(changed)]
+            if not (self._channels or self._listeners):  # nobody has ever asked for changes
+                continue
+            found = {job_id: await self._read_change(job_id) for job_id in sorted(changed)}
+            jobs = [(job_id, *change) for job_id, change in found.items() if change]
             for owner, channel in list(self._channels.items()):
                 uris, more = _changes_for(owner, jobs)
                 for uri in uris:
@@ -150,17 +155,26 @@ class ClientSessions:
             async with anyio.create_task_group() as group:
                 for listener in list(self._listeners.values()):
                     group.start_soon(_notify_listener, listener, *_changes_for(listener.owner, jobs))
+            if len(jobs) < len(found):  # its owner must hear of it, and is not known yet
+                await anyio.sleep(READ_AGAIN_S)
+                for job_id in found.keys() - {job[0] for job in jobs}:
+                    self._note_change(job_id)
 
-    async def _read_change(self, job_id: str) -> tuple[str | None, bool]:
-        """Return a job's owner, and whether it has more images than at the last change.
+    async def _read_change(self, job_id: str) -> tuple[str | None, bool] | None:
+        """Return a job's owner, and whether it has more images than at the last change; None during an outage.
 
         Images are resources of their own. A change of an unreadable job is published to the person at the machine
         alone.
         """
+        from triptych.core.errors import Outage
+
         service = self._watched
         assert service is not None
         try:
             job = await service.seen(job_id)
+        except Outage as error:
+            logger.warning("job %s changed; its clients hear of it when it can be read: %s", job_id, error.message)
+            return None
         except Exception:  # The change must be published even if the job cannot be read now.
             logger.exception("job %s changed and could not be read", job_id)
             return None, False
@@ -213,7 +227,7 @@ class ClientSessions:
 
     async def _is_visible(self, owner: str | None, uri: str) -> bool:
         """Return whether this owner can see a resource. Only jobs are checked: no other resource reports changes."""
-        from triptych.core.errors import UnknownHandle
+        from triptych.core.errors import TriptychError, UnknownHandle
         from triptych.jobs.service import Caller
 
         service = await self._service_or_mcp_error()
@@ -222,6 +236,8 @@ class ClientSessions:
             return job_id == uri or Caller(owner=owner).sees((await service.seen(job_id)).owner)
         except UnknownHandle:
             return False
+        except TriptychError as error:  # the database is away
+            raise MCPError(types.INTERNAL_ERROR, error.message) from error
 
     async def _service_or_mcp_error(self) -> ImageService:
         from triptych.core.errors import TriptychError

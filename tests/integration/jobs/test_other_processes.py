@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
 from support.clocks import FakeClock
 from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import NOW, generate_sequence
+from triptych.jobs.caller import Caller
 from triptych.jobs.service import ImageService
+from triptych.storage.summaries import Seen
 
 pytestmark = pytest.mark.anyio
 
@@ -83,3 +86,41 @@ async def test_nothing_is_read_while_nobody_listens(
         await here.other_processes.look()
         await generate_sequence(there, "a lamp", options=NOW)
         here.store.plain._db = there.store.plain._db
+
+
+class PatientClock(FakeClock):
+    """Its waits end with their event alone."""
+
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
+        await event.wait()
+
+
+async def test_a_waiting_call_reads_the_changes_of_its_own_job_alone(
+    make_service: MakeService, atlas: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_service(atlas) as here:
+        awaited = await generate_sequence(here, "a lamp", options=NOW)
+        other = await generate_sequence(here, "a chair", options=NOW)
+        reads: list[str] = []
+        seen = here.store.plain.seen
+
+        def counted(job_id: str) -> Seen | None:
+            reads.append(job_id)
+            return seen(job_id)
+
+        monkeypatch.setattr(here.store.plain, "seen", counted)
+        monkeypatch.setattr(here._waiting, "_clock", PatientClock())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(here._waiting.wait, awaited.job_id, 55, Caller())
+            await anyio.wait_all_tasks_blocked()
+            assert len(reads) == 1
+            for _ in range(20):
+                here._notify_listeners(other.job_id or "")
+                here.worker.notifier.notify()
+            await anyio.wait_all_tasks_blocked()
+            assert len(reads) == 1
+            here._notify_listeners(awaited.job_id or "")
+            await anyio.wait_all_tasks_blocked()
+            assert reads == [awaited.job_id] * 2
+            tasks.cancel_scope.cancel()
+        assert not here._waiting.any

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import mcp_types as types
 import pytest
 from mcp import MCPError
@@ -105,6 +106,68 @@ async def test_a_change_of_an_unreadable_job_is_still_sent(told: CannedService) 
             listener("job_00000000")
         await anyio.wait_all_tasks_blocked()
     assert ResourceUpdated("triptych://jobs/job_00000000") in published
+
+
+async def test_a_change_during_an_outage_is_told_after_it(
+    told: CannedService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def open_told() -> Any:
+        return told
+
+    class Away(dict[str, Any]):
+        def __getitem__(self, job_id: str) -> Any:
+            raise errors.Outage("The database does not answer.")
+
+    monkeypatch.setattr(sessions, "READ_AGAIN_S", 0)
+    published: list[Any] = []
+    there, told.jobs = told.jobs, Away()
+    async with sessions.ClientSessions(open_told).running() as crowd:
+        crowd._channels[None].bus.subscribe(published.append)
+        await crowd.service()
+        for listener in told.listeners:
+            listener("job_12345678")
+        while "does not answer" not in caplog.text:
+            await anyio.lowlevel.checkpoint()
+        assert published == []
+        told.jobs = there | {"job_12345678": job_result()}
+        while ResourceUpdated(JOB) not in published:
+            await anyio.lowlevel.checkpoint()
+    assert "Traceback" not in caplog.text
+
+
+async def test_subscribing_during_an_outage_says_what_is_wrong(
+    client_of: Connect, told: CannedService, era: str
+) -> None:
+    async with client_of() as client:
+        await client.list_resources()
+        told.seen = _away  # type: ignore[method-assign]
+        with pytest.raises(MCPError, match="The database does not answer"):
+            if era == "legacy":
+                await subscribe(client, JOB)
+            else:
+                async with client.listen(resource_subscriptions=[JOB]):
+                    pass
+
+
+async def _away(job_id: str) -> Any:
+    raise errors.Outage("The database does not answer.")
+
+
+async def test_a_change_that_nobody_asks_for_is_not_read(told: CannedService) -> None:
+    async def open_told() -> Any:
+        return told
+
+    reads: list[str] = []
+
+    async def counted(job_id: str) -> Any:
+        reads.append(job_id)
+
+    told.seen = counted  # type: ignore[method-assign]
+    async with sessions.ClientSessions(open_told).running() as crowd:
+        await crowd.service()
+        told.changed("job_12345678", returned=1)
+        await anyio.wait_all_tasks_blocked()
+    assert reads == []
 
 
 async def test_the_service_is_watched_once_per_connection(client_of: Connect, told: CannedService) -> None:
