@@ -98,14 +98,37 @@ def atlas(clock: FakeClock) -> Iterator[Emulator]:
         yield emulator
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on both databases if it opens one, and it or its module (`ON_BOTH_DATABASES`) says so."""
+    marked = metafunc.definition.get_closest_marker
+    both = getattr(metafunc.module, "ON_BOTH_DATABASES", False) or marked("both_databases")
+    if both and "database_url" in metafunc.fixturenames:
+        only_sqlite = marked("only_sqlite")
+        metafunc.parametrize("database_url", ["sqlite"] if only_sqlite else ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def make_service(clock: FakeClock, tmp_path: Path) -> MakeService:
+def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """The URL of the test's PostgreSQL database; None for SQLite, the default."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield None
+        return
+    from support import postgres
+
+    with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture
+def make_service(clock: FakeClock, tmp_path: Path, database_url: str | None) -> MakeService:
     """Make services over one home; nothing runs by itself: waiting drives the worker, and so does `finish`."""
 
     @asynccontextmanager
     async def make(*emulators: Emulator, **environ: str) -> AsyncIterator[ImageService]:
         env = {"TRIPTYCH_HOME": str(tmp_path / "home"), "TRIPTYCH_ALLOWED_DIRS": str(SAMPLES)}
         env["TRIPTYCH_MODELS"] = "builtin"  # a test of live models says so
+        if database_url:
+            env["TRIPTYCH_DATABASE_URL"] = database_url
         for emulator in emulators:
             provider = providers.load(emulator.name)
             assert provider.key_env

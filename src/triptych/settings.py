@@ -102,6 +102,7 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
             group_budgets_usd=_group_budgets_usd(environ),
             confirm_usd=_confirm_usd(environ),
             live_models=_live_models(environ),
+            database_url=_database_url(environ),
             proxy_resolves=environ.get("TRIPTYCH_PROXY_RESOLVES", "").strip().lower() in ("1", "true", "yes", "on"),
         ),
         auth_tokens=_auth_tokens(environ),
@@ -139,7 +140,7 @@ class _SafeLines(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
         # Matched by name, so that no provider has to be loaded.
         self._secrets = [value.strip() for name, value in environ.items() if name.upper().endswith(SECRET_ENDINGS)]
-        proxies = [value for name, value in environ.items() if name.upper().endswith("_PROXY")]
+        proxies = [value for name, value in environ.items() if name.upper().endswith(("_PROXY", "_DATABASE_URL"))]
         self._secrets += [password for proxy in proxies if (password := _password(proxy))]
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
@@ -298,6 +299,16 @@ def _money(environ: Mapping[str, str], name: str, default: Decimal | None) -> De
         value = Decimal("NaN")
     if not value.is_finite() or value < 0:
         raise errors.BadRequest(f"{name} must be an amount in US dollars such as 5 or 0.50 (or none); it is {text!r}.")
+    return value
+
+
+def _database_url(environ: Mapping[str, str]) -> SecretStr | None:
+    value = _secret(environ, "TRIPTYCH_DATABASE_URL")
+    if value and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise errors.BadRequest(
+            "TRIPTYCH_DATABASE_URL must be postgresql://user:password@host:5432/database, or unset for SQLite in "
+            "TRIPTYCH_HOME."
+        )
     return value
 
 

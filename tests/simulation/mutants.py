@@ -19,7 +19,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Patch:
-    """One replacement in one module; `.sql` names the statements that `triptych.storage.sqlite` reads."""
+    """One replacement in one module; `.sql` names the statements that `triptych.storage.statements` reads."""
 
     module: str
     old: str
@@ -366,10 +366,11 @@ def put_in(name: str) -> None:
         patched(patch)  # it applies
         if patch.module == ".sql":
             # The statements are read as text: what reads them replaces in them.
-            reads = 'text = files("triptych.storage").joinpath("queries.sql").read_text("utf-8")'
-            source = path_of("triptych.storage.sqlite").read_text("utf-8")
+            reads = 'text = files("triptych.storage").joinpath(name).read_text("utf-8")'
+            source = path_of("triptych.storage.statements").read_text("utf-8")
             assert source.count(reads) == 1
-            sources["triptych.storage.sqlite"] = source.replace(reads, f"{reads}.replace({patch.old!r}, {patch.new!r})")
+            mistaken = f"{reads}.replace({patch.old!r}, {patch.new!r})"
+            sources["triptych.storage.statements"] = source.replace(reads, mistaken)
             continue
         before = sources.get(patch.module) or path_of(patch.module).read_text("utf-8")
         sources[patch.module] = before.replace(patch.old, patch.new)

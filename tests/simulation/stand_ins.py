@@ -65,7 +65,7 @@ def _program() -> None:
         triptych.providers.client.ProviderClient.run,
     )
 
-    real_boot_id = triptych.storage.reads.boot_id
+    real_boot_id = triptych.storage.sqlite.boot_id
     real_advance = triptych.jobs.submission.Submission.advance
 
     def clock() -> Any:
@@ -108,7 +108,7 @@ def _program() -> None:
     def boot_id() -> str:
         return f"boot {here().machine.boots}" if here() else real_boot_id()
 
-    triptych.storage.reads.boot_id = boot_id
+    triptych.storage.sqlite.boot_id = boot_id
     triptych.jobs.submission.Submission.advance = advance  # type: ignore[method-assign]
     triptych.jobs.service.SystemClock = clock  # type: ignore[assignment, misc]
     triptych.jobs.service.ProviderClient = provider_client  # type: ignore[assignment, misc]

@@ -36,6 +36,7 @@ import anyio
 import PIL.Image
 
 from support import machine
+from support.stored import sqlite_of
 from triptych import providers, settings
 from triptych.core.requests import Request
 from triptych.images import processing
@@ -207,7 +208,7 @@ connections = functools.partial(guarded_transport.connections, verify=NO_TLS)
 
 def no_flushes(service: ImageService) -> None:
     """Leave flushing to the system: a killed process loses nothing by it, and most of a case's time goes there."""
-    service.store.plain._db.connection.execute("PRAGMA synchronous=OFF")
+    sqlite_of(service.store.plain).connection.execute("PRAGMA synchronous=OFF")
 
 
 async def work(case: dict[str, Any]) -> None:
@@ -215,7 +216,8 @@ async def work(case: dict[str, Any]) -> None:
     with mock.patch.object(migrations, "migrate", machine.copy_migrated):
         service = ImageService(settings.read(case["environ"]).setup, clock)
     no_flushes(service)
-    service.store.plain._db.connection = Connection(service.store.plain._db.connection, moments)  # type: ignore[assignment]
+    database = sqlite_of(service.store.plain)
+    database.connection = Connection(database.connection, moments)  # type: ignore[assignment]
     watch_files(moments)
     watch_requests(moments)
     terms = Terms(wait_s=0, save_to=case["save_to"])

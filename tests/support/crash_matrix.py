@@ -33,6 +33,7 @@ import triptych_emulators
 from support import crash_child
 from support.clocks import when
 from support.jobs import ANY, Options, edit_chain, edit_sequence
+from support.stored import sqlite_of
 from triptych import providers, settings
 from triptych.core.models import Prediction, State, Status
 from triptych.jobs.results import JobResult
@@ -416,7 +417,8 @@ class Aftermath:
     async def _judge_rest(self, service: ImageService) -> None:
         """Nothing is left lying about: no lease, nothing to claim, no temporary file, no half image."""
         store, case = service.store.plain, self._case
-        held = store._db.connection.execute("SELECT id, state FROM predictions WHERE lease IS NOT NULL").fetchall()
+        connection = sqlite_of(store).connection
+        held = connection.execute("SELECT id, state FROM predictions WHERE lease IS NOT NULL").fetchall()
         self._claim(held == [], "no lease is left", [tuple(row) for row in held])
         later = self._clock.now() + timedelta(days=2)
         claims = store.claim(now=when(later), lease="x", slots=[Slots("another", case.name, 99)])

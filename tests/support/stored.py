@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 from support.clocks import when
+from triptych.core.clock import Clock
 from triptych.core.models import Job, Output, Prediction, State
 from triptych.core.offers import Operation
 from triptych.core.requests import Request
+from triptych.storage.budget import Caps
 from triptych.storage.claims import Claim, Slots
+from triptych.storage.database import open_database
 from triptych.storage.jobs import Store
+from triptych.storage.postgres import Database as PostgresDatabase
+from triptych.storage.sqlite import Database
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -63,3 +71,38 @@ def claimed(claims: Sequence[Claim]) -> Claim | None:
 
 def frame(n: int, sha256: str | None) -> Output:
     return Output("job_00000001", n, f"job_00000001-0-{n - 1}", "https://x/y", NOW, sha256, None, ("img_1",))
+
+
+URLS: dict[Path, str] = {}
+"""The PostgreSQL databases that stand in for files in tests that run on both databases, by the files' paths."""
+
+
+def path_of(directory: Path, url: str | None) -> Path:
+    """Return the path of a test's database, for `open_store`."""
+    path = directory / "triptych.db"
+    if url:
+        URLS[path] = url
+    return path
+
+
+def open_store(path: Path, images: Path, caps: Caps | None = None, clock: Clock | None = None) -> Store:
+    """Open a store on the file at `path`, or on the PostgreSQL database that stands in for it."""
+    return Store(open_database(path, URLS.get(path)), images, caps, clock)
+
+
+def write(store: Store, sql: str, *values: Any) -> list[Any]:
+    """Run a statement of a test, with `?` for each value; return its rows."""
+    database = store._db
+    if isinstance(database, Database):
+        return database.connection.execute(sql, values).fetchall()
+    assert isinstance(database, PostgresDatabase)
+    current = database._here.connection
+    with nullcontext(current) if current else database.lent() as connection:
+        cursor = connection.execute(sql.replace("?", "%s").encode(), values)
+        return cursor.fetchall() if cursor.description else []
+
+
+def sqlite_of(store: Store) -> Database:
+    """Return the SQLite database of a store."""
+    assert isinstance(store._db, Database)
+    return store._db

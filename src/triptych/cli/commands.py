@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from triptych.cli import formatting
 from triptych.cli.compare import compare
+from triptych.cli.db import db
 from triptych.cli.formatting import Exit, exit_of_status
 from triptych.cli.install import install
 from triptych.cli.job_commands import follow_job, paid_options, run_paid, with_all_images
@@ -138,11 +139,10 @@ def spend(screen: Screen, days: int) -> Exit:
 def prune(screen: Screen, older_than: timedelta, unsaved: bool, yes: bool) -> Exit:
     """Remove image files that are old, unused and saved elsewhere."""
     from triptych.jobs.pruning import Pruner
-    from triptych.storage.sqlite import Database
 
-    home = read_config().home
-    with closing(Database(home / "triptych.db")) as database:
-        pruner = Pruner(database, home, older_than=older_than, unsaved=unsaved, now=datetime.now(UTC))
+    config = read_config()
+    with closing(config.open_database()) as database:
+        pruner = Pruner(database, config.home, older_than=older_than, unsaved=unsaved, now=datetime.now(UTC))
         result = pruner.prune() if yes else pruner.look()
     screen.show(result, formatting.prune_text(result))
     return Exit.DONE
@@ -154,8 +154,9 @@ def revoke_urls(screen: Screen) -> Exit:
     """End every image URL that an HTTP server on this directory has signed."""
     from triptych.storage.jobs import Store
 
-    home = read_config().home
-    with closing(Store(home / "triptych.db", home / "images")) as store:
+    config = read_config()
+    home = config.home
+    with closing(Store(config.open_database(), home / "images")) as store:
         store.renew_file_secret()
     message = "Every image URL signed here is now invalid; new results have new URLs."
     screen.show(_Revoked(home=str(home)), message)
@@ -361,6 +362,7 @@ ALL = (
     look,
     view,
     save,
+    db,
     doctor,
     install,
     serve,

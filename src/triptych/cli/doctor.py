@@ -11,10 +11,10 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -81,7 +81,7 @@ async def run_checks(environ: Mapping[str, str], *, offline: bool = False) -> Re
         checks.append(Check(about="settings", state="fault", found=error.message, mend="correct this variable"))
     else:
         setup = settings.setup
-        checks += _home(setup.home)
+        checks += _home(setup)
         checks += _directories(setup)
         checks += _choices(setup)
         checks += _serving(settings)
@@ -115,7 +115,8 @@ def _packages() -> str:
     return found
 
 
-def _home(home: Path) -> Iterator[Check]:
+def _home(setup: ServiceConfig) -> Iterator[Check]:
+    home = setup.home
     mend = "set TRIPTYCH_HOME to a directory that can be written to"
     existing = home
     while not existing.exists() and existing != existing.parent:
@@ -129,7 +130,7 @@ def _home(home: Path) -> Iterator[Check]:
         return
     later = "" if existing == home else " (created at the first use)"
     yield Check(about="TRIPTYCH_HOME", state="ok", found=f"{home}{later}, can be written to")
-    yield _database(home)
+    yield _database(setup)
     free = shutil.disk_usage(existing).free
     low = free < LITTLE_DISK_BYTES
     yield Check(
@@ -140,13 +141,12 @@ def _home(home: Path) -> Iterator[Check]:
     )
 
 
-def _database(home: Path) -> Check:
-    path = home / "triptych.db"
-    if not path.exists():
+def _database(setup: ServiceConfig) -> Check:
+    path = setup.home / "triptych.db"
+    if not setup.database_url and not path.exists():
         return Check(about="database", state="off", found="does not exist yet; the first use creates it")
     try:
-        store = Store(path, home / "images")
-        try:
+        with closing(Store(setup.open_database(), setup.home / "images")) as store:
             store.check()
             if differences := store.differences():
                 store.recount()
@@ -156,13 +156,12 @@ def _database(home: Path) -> Check:
                     found=f"totals differed from the predictions: {'; '.join(differences[:MOST_DIFFERENCES])}",
                     mend="They are counted again now. If it comes back, report it.",
                 )
-        finally:
-            store.close()
     except errors.Unusable as error:
         return Check(about="database", state="fault", found=error.found, mend=error.mend)
     except errors.TriptychError as error:
         return Check(about="database", state="fault", found=error.message)
-    return Check(about="database", state="ok", found=f"whole, {path.stat().st_size / 1e6:.1f} MB")
+    found = "PostgreSQL, with the tables of this version" if setup.database_url else ""
+    return Check(about="database", state="ok", found=found or f"whole, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _directories(setup: ServiceConfig) -> Iterator[Check]:

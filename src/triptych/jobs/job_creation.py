@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
+from pydantic import SecretStr
 
 from triptych import catalog
 from triptych.core import errors
@@ -32,6 +33,7 @@ from triptych.jobs.pricing import Pricing
 from triptych.jobs.results import Cost, JobResult, Progress
 from triptych.providers.client import Account, first_call
 from triptych.storage.async_store import AsyncStore
+from triptych.storage.database import Database, open_database
 
 T = TypeVar("T")
 
@@ -62,6 +64,16 @@ class ServiceConfig:
     confirm_usd: Decimal = Decimal(1)
     proxy_resolves: bool = False
     live_models: bool = True
+    database_url: SecretStr | None = None
+    """A PostgreSQL database; None is the SQLite file in `home`."""
+
+    def open_database(self) -> Database:
+        """Open the configured database; this may block.
+
+        Raises: `errors.Unusable` if it cannot be used, `errors.Outage` if it cannot be used now.
+        """
+        url = self.database_url.get_secret_value() if self.database_url else None
+        return open_database(self.home / "triptych.db", url)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ meanwhile, the file goes back. A server that misses the file writes it again.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +23,7 @@ from triptych.core.models import Status
 from triptych.core.requests import Request
 from triptych.jobs.results import PrunedItem, PruneResult
 from triptych.storage import rows
-from triptych.storage.sqlite import Database
+from triptych.storage.database import Database, Row
 
 LEAST_AGE = timedelta(days=1)
 """Younger files are never removed: a running server may be about to use them."""
@@ -139,7 +138,7 @@ class Pruner:
                     found = path.stat()
                     yield _File(path, found.st_size, found.st_mtime)
 
-    def _jobs(self, outputs: Sequence[sqlite3.Row], by_handle: Mapping[str, str]) -> list[_Job]:
+    def _jobs(self, outputs: Sequence[Row], by_handle: Mapping[str, str]) -> list[_Job]:
         made, given = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
         for row in outputs:
             made[row["job_id"]].add(row["sha256"])
@@ -157,14 +156,14 @@ class Pruner:
             for row in ages
         ]
 
-    def _is_saved(self, row: sqlite3.Row) -> bool:
+    def _is_saved(self, row: Row) -> bool:
         path = row["saved_path"]
         if path and path not in self._there:
             self._there[path] = Path(path).is_file()  # cached, as the disk may be slow
         return bool(path and self._there[path])
 
     def _result(self, went: list[_File], only_unsaved: list[_File], *, done: bool) -> PruneResult:
-        outputs: dict[str, sqlite3.Row] = {}
+        outputs: dict[str, Row] = {}
         for row in self._db.all("outputs"):
             outputs.setdefault(row["sha256"], row)
         items = []

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 
 from triptych.core import errors
-from triptych.core.clock import Clock, SystemClock, moment
+from triptych.core.clock import Clock, moment
 from triptych.core.concurrency import unwrap_group
 from triptych.core.models import Job, Status
 from triptych.core.requests import Request
@@ -24,6 +24,7 @@ from triptych.images.files import ImageFiles
 from triptych.jobs import presenters, request_facts, resumption
 from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
+from triptych.jobs.database_opening import hop_for, keep_clock, keep_listening, open_with_clock
 from triptych.jobs.image_access import ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
@@ -60,8 +61,9 @@ from triptych.jobs.saving import Saving
 from triptych.jobs.uploads import upload_all
 from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
-from triptych.storage.async_store import AsyncStore, Hop, one_thread
+from triptych.storage.async_store import AsyncStore, Hop
 from triptych.storage.budget import Caps
+from triptych.storage.database import Database
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import Seen
 
@@ -76,7 +78,6 @@ OVERVIEW_BYTES = 4000
 """The limit of the whole list of models: its bytes cost tokens in the conversation."""
 MODELS_BYTES = 9000
 """The limit of a list narrowed by query, operation or provider."""
-
 ANYONE = Caller()
 PLAIN = Terms()
 
@@ -91,12 +92,15 @@ async def open_service(
 
     Raises: `errors.Outage` when the database in TRIPTYCH_HOME cannot be used.
     """
-    hop = hop or one_thread()
-    service = await hop(partial(ImageService, config, SystemClock(), hop))  # a big or locked database opens slowly
+    hop = hop or hop_for(config)
+    opened = await hop(partial(open_with_clock, config))  # a big or locked database opens slowly
+    service = await hop(partial(ImageService, config, opened.clock, hop, opened.database))
     try:
         with unwrap_group():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(service.reading.run)
+                tasks.start_soon(keep_clock, opened, hop)
+                tasks.start_soon(keep_listening, opened, hop, service.changed_elsewhere)
                 if work:
                     tasks.start_soon(service.worker.run)
                     tasks.start_soon(service.image_access.keep_saving)
@@ -116,7 +120,9 @@ class ImageService:
     The constructor opens the database and may block; the methods do not block.
     """
 
-    def __init__(self, config: ServiceConfig, clock: Clock, hop: Hop | None = None) -> None:
+    def __init__(
+        self, config: ServiceConfig, clock: Clock, hop: Hop | None = None, database: Database | None = None
+    ) -> None:
         self.config = config
         self._clock = clock
         self._began_at = clock.now()
@@ -125,8 +131,8 @@ class ImageService:
         self._files = ImageFiles(config.home, self.provider_client.fetch)
         self._files.remove_stale_parts(clock.now())
         caps = Caps(config.budget_usd, config.owner_budget_usd, config.group_budgets_usd)
-        plain = Store(config.home / "triptych.db", self._files.images_dir, caps, clock)
-        self.store = AsyncStore(plain, hop or one_thread())
+        plain = Store(database or config.open_database(), self._files.images_dir, caps, clock)
+        self.store = AsyncStore(plain, hop or hop_for(config))
         self.reading = Reading(self._files, clock)
         self.image_access = ImageAccess(self.store, self._files, self.reading, clock, config.allowed_dirs)
         accounts = config.accounts
@@ -395,6 +401,12 @@ class ImageService:
 
     async def _job(self, job_id: str, caller: Caller) -> Job:
         return await self.store.run(visible_job, job_id, caller)
+
+    def changed_elsewhere(self, job_id: str | None) -> None:
+        """Look again: another process has changed a job, or, without an id, may have changed some."""
+        if job_id is not None:
+            self._notify_listeners(job_id)
+        self.worker.notifier.notify()
 
     def _notify_listeners(self, job_id: str) -> None:
         for listener in list(self._listeners.values()):

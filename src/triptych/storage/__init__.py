@@ -1,4 +1,4 @@
-"""The database: jobs, predictions, outputs, images and the budget, in SQLite.
+"""The database: jobs, predictions, outputs, images and the budget, in SQLite or PostgreSQL.
 
 Other packages use these modules; this file imports none of them:
 
@@ -9,10 +9,28 @@ Other packages use these modules; this file imports none of them:
     reads         the reads, and the writes of images
     budget        the ledger and the cap per 24 hours
     looks         the looks and their versions
+    database      `Database`, the interface of both databases, and `open_database`
     sqlite        `Database`: the connection, statements by name, transactions
+    postgres      the same over a pool of connections; with `postgres_pool`, `…_errors`, `…_clock`, `…_listen`
+    copying       `copy`: a SQLite file into PostgreSQL
+    statements    the statements of `queries.sql` by name
     rows          values as columns, rows as values
 
-Inside stand `queries.sql`, with every statement, and `migrations`, with the numbered changes of the tables.
+Inside stand `queries.sql`, with every statement, `queries_postgres.sql`, with those that PostgreSQL needs differently,
+and `migrations`, with the numbered changes of the tables.
 """
 
-__all__ = ["async_store", "budget", "claims", "jobs", "looks", "reads", "rows", "sqlite", "summaries"]
+__all__ = [
+    "async_store",
+    "budget",
+    "claims",
+    "copying",
+    "database",
+    "jobs",
+    "looks",
+    "postgres",
+    "reads",
+    "rows",
+    "sqlite",
+    "summaries",
+]

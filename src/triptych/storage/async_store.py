@@ -1,7 +1,8 @@
 """The store for the event loop: the methods of `Store`, each run in a worker thread and awaited.
 
-One database has one connection, so its calls run one at a time, in order. A call that has begun runs to its end, even
-if its caller is cancelled. A locked or slow database delays only its own callers.
+SQLite has one connection, so its calls run one at a time, in order (`one_thread`). PostgreSQL has several, whose calls
+run side by side (`threads`). A call that has begun runs to its end, even if its caller is cancelled. A locked or slow
+database delays only its own callers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 
 class Hop(Protocol):
-    """Runs calls that may block: one at a time, in order, each to its end."""
+    """Runs calls that may block, each to its end."""
 
     async def __call__(self, call: Callable[[], T], /) -> T: ...
 
@@ -36,6 +37,16 @@ def one_thread() -> Hop:
                 return call()
 
         return await anyio.to_thread.run_sync(alone, limiter=limiter)
+
+    return hop
+
+
+def threads(most: int) -> Hop:
+    """Return a hop that uses at most so many worker threads at a time."""
+    limiter = anyio.CapacityLimiter(most)
+
+    async def hop(call: Callable[[], T], /) -> T:
+        return await anyio.to_thread.run_sync(call, limiter=limiter)
 
     return hop
 
@@ -61,7 +72,7 @@ class AsyncStore:
         self.hop = hop
 
     async def run(self, work: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` on the plain store as one call: no other call of this process comes between."""
+        """Run `work` on the plain store as one call; only a transaction keeps other calls out."""
         call: Callable[[], T] = partial(work, self.plain, *args, **kwargs)
         return await self.hop(call)
 

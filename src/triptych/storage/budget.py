@@ -11,7 +11,6 @@ counts there rounded up to 1e-9 US dollars). Money is exact `Decimal` in US doll
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,7 +25,7 @@ from triptych.core.clock import Moment, boot_id
 from triptych.core.errors import format_usd
 from triptych.core.json_fields import Usd
 from triptych.storage import rows
-from triptych.storage.sqlite import Database
+from triptych.storage.database import Database, Row
 
 DAY_S = 86_400
 BUCKET_S = 600
@@ -177,7 +176,7 @@ class Ledger:
         With an owner, only that of its jobs.
         """
 
-        def place(row: sqlite3.Row) -> tuple[str, str, str]:
+        def place(row: Row) -> tuple[str, str, str]:
             return f"{rows.utc(row['at']):%Y-%m-%d}", row["provider"], row["model"]
 
         found = sorted(self._db.all("spending", since=since.timestamp(), owner=owner), key=place)
@@ -193,7 +192,7 @@ def dollars(nano: int | Decimal) -> Decimal:
     return Decimal(nano).scaleb(-9).normalize() + 0
 
 
-def _sums(some: Sequence[sqlite3.Row]) -> dict[str, Any]:
+def _sums(some: Sequence[Row]) -> dict[str, Any]:
     settled = [row for row in some if row["charged_usd"] is not None]
     open_ = [row for row in some if row["charged_usd"] is None]
     return {

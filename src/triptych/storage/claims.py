@@ -7,7 +7,6 @@ was served least recently is next. The limits and pauses of an account hold for 
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
@@ -17,6 +16,7 @@ from triptych.core.clock import Moment
 from triptych.core.models import Failure, Prediction, State
 from triptych.core.states import LEASE_S, MAX_WAIT_S
 from triptych.storage import rows
+from triptych.storage.database import Row
 from triptych.storage.summaries import Summaries
 
 T = TypeVar("T")
@@ -121,6 +121,7 @@ class Claims(Summaries):
 
         Raises: `errors.Outdated` after a newer Triptych has changed the database; `move` still works then.
         """
+        slots = sorted(slots, key=lambda one: one.account)  # two processes lock the accounts in the same order
         with self._db.without_fsync(), self._db.transaction():
             self._db.require_current()
             # `now` may be older than the wait for this transaction, and a lease of another process newer than `now`.
@@ -164,7 +165,7 @@ class Claims(Summaries):
         self._db.run("mend_leases", too_far=now_s + TOO_FAR_S, held=held)
 
     def _add_accounts(self, slots: Sequence[Slots]) -> None:
-        for one in slots:
+        for one in sorted(slots, key=lambda one: one.account):
             if self._db.run("add_account", account=one.account, provider=one.provider).rowcount == 1:
                 self._db.run("adopt", account=one.account, provider=one.provider)
 
@@ -174,7 +175,7 @@ class Claims(Summaries):
         """Return the ids of due predictions that were sent, by account: the most urgent ones of all accounts."""
         found = []
         for one in slots:
-            due: list[sqlite3.Row] = []
+            due: list[Row] = []
             for state, at in lines[one.account].due_at(one).items():
                 if state is not State.QUEUED and at <= now_s:
                     values = {"provider": one.provider, "state": state, "now": now_s, "held": held}
@@ -186,7 +187,7 @@ class Claims(Summaries):
             picked.setdefault(account, []).append(found_id)
         return picked
 
-    def _queued(self, one: Slots, line: _Line, free: int, now_s: float, held: Sequence[str]) -> list[sqlite3.Row]:
+    def _queued(self, one: Slots, line: _Line, free: int, now_s: float, held: Sequence[str]) -> Sequence[Row]:
         """Return the queued predictions that an account may submit now: of each owner in turn."""
         at = line.due_at(one).get(State.QUEUED)
         if at is None or at > now_s or free < 1:
@@ -203,7 +204,7 @@ class Claims(Summaries):
             return firsts
         return _in_turn([self._db.all("queued", owner=row["owner"], **values) for row in firsts])[:free]
 
-    def _take(self, one: Slots, ids: Sequence[str], lease: str, now_s: float) -> list[sqlite3.Row]:
+    def _take(self, one: Slots, ids: Sequence[str], lease: str, now_s: float) -> list[Row]:
         if not ids:
             return []
         until = now_s + LEASE_S
@@ -250,7 +251,7 @@ class Claims(Summaries):
         self._db.run("note_loss", id=prediction_id, fault=rows.column(fault))
 
 
-def _account(row: sqlite3.Row, too_far_s: float) -> AccountState:
+def _account(row: Row, too_far_s: float) -> AccountState:
     """Return a row of `accounts`; a time too far ahead is damaged data, and over."""
     hold, quiet, sweep = (0.0 if row[n] > too_far_s else row[n] for n in ("hold_until", "quiet_until", "next_sweep"))
     return AccountState(row["account"], row["running"], hold, quiet, sweep, bool(row["sweeping"]))

@@ -11,7 +11,6 @@ not know providers, networks or files other than its own.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,6 +18,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from triptych.core import errors
 from triptych.core.clock import Moment
 from triptych.core.errors import format_usd
 from triptych.core.models import Failure, Job, Output, Prediction, Route, State
@@ -26,6 +26,7 @@ from triptych.core.offers import Operation
 from triptych.core.states import TERMINAL, job_status, may_move
 from triptych.storage import rows
 from triptych.storage.claims import Claim, Claims
+from triptych.storage.database import Row
 
 _OPEN_TO_AN_ANSWER = frozenset({State.SUBMITTING, State.UNCERTAIN, State.QUEUED, State.CANCELLED})
 """A late response to a request that was sent is written in these states: it is more certain than they are."""
@@ -50,6 +51,8 @@ class Store(Claims):
             if job.request.retry_of:
                 self._lock_job(job.request.retry_of)
             self._db.lock("books")  # of two that ask for the same, or for the last money, one comes first
+            if self._is_added(job):
+                return None
             if attach and (found := self.same_request(job.fingerprint, job.owner, job.request)):
                 return found
             budget = self.ledger.tightest(now, job.owner, job.budget_group)
@@ -57,15 +60,29 @@ class Store(Claims):
             written = rows.columns(job)
             del written["may_be_charged"]  # it follows from the predictions
             self._db.run("add_job", **written)
-            names, created_at = self._db.parameters("add_prediction"), now.at.timestamp()
-            for prediction in predictions:
-                values = {**rows.columns(prediction, names), "created_at": created_at}
-                self._db.run("add_prediction", **values, owner=job.owner or "", budget_group=job.budget_group)
+            names = self._db.parameters("add_prediction")
+            same = {"created_at": now.at.timestamp(), "owner": job.owner or "", "budget_group": job.budget_group}
+            self._db.run_each("add_prediction", [{**rows.columns(one, names), **same} for one in predictions])
             if job.save_to and job.request.is_chain:  # its manifest is written when it has ended
-                self.save_also(job.id, job.save_to)
+                self._save_also(job.id, job.save_to)
+            self._db.notify(job.id)
             if job.request.retry_of:  # no step of the lanes that are made again is sent, even if an image comes late
                 self._db.run("ask_cancel", id=job.request.retry_of)
         return None
+
+    def _is_added(self, job: Job) -> bool:
+        """Return whether a job is stored already: the answer to an earlier commit was lost.
+
+        Raises: `errors.Outage` if another job has its id.
+        """
+        row = self._db.one("job_added", id=job.id)
+        if row and (row["fingerprint"], row["owner"], row["created_at"]) != (
+            job.fingerprint,
+            job.owner,
+            job.created_at.timestamp(),
+        ):
+            raise errors.Outage(f"Another job has the id {job.id} already. Nothing was sent; ask again.")
+        return row is not None
 
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
         """Add warnings to a job; a warning that it has already is not repeated."""
@@ -76,7 +93,7 @@ class Store(Claims):
     def _lock_job(self, job_id: str) -> None:
         """Begin a transaction that writes a job's status or warnings.
 
-        The order of locks is: the job's row, "books", predictions, the account, money.
+        The order of locks is: the job's row, "books" or "tickets:…", predictions, the account, money.
         """
         self._db.one("lock_job", id=job_id)
 
@@ -117,6 +134,8 @@ class Store(Claims):
         with self._db.without_fsync() if polled else nullcontext(), self._db.transaction():
             if not polled or outputs:
                 self._lock_job(prediction.job_id)
+            if found:
+                self._db.lock(f"tickets:{prediction.provider}")  # two predictions never take the same one
             row = self._db.one("lease_of", id=prediction.id)
             assert row
             ours = row["lease"] == claim.lease
@@ -170,6 +189,7 @@ class Store(Claims):
         with self._db.transaction():
             self._lock_job(claim.prediction.job_id)
             self._db.lock("books")
+            self._db.all("lock_predictions", job_id=claim.prediction.job_id)
             held = self._db.one("lease_of", id=claim.prediction.id)
             job = self._db.one("job", id=claim.prediction.job_id)
             assert held and job
@@ -211,7 +231,7 @@ class Store(Claims):
         return True
 
     def _write(
-        self, moved: Prediction, reserved: str, row: sqlite3.Row | None, *, lease: str | None, release: bool = False
+        self, moved: Prediction, reserved: str, row: Row | None, *, lease: str | None, release: bool = False
     ) -> None:
         self._db.run(
             "move",
@@ -258,6 +278,7 @@ class Store(Claims):
         status = job_status(states, stored, lost)
         if (status, returned) != (row["status"], row["returned"]):
             now, mono = self._clock.now().timestamp(), self._clock.monotonic()
+            self._db.notify(job_id)
             self._db.run("refresh_job", job_id=job_id, status=status, returned=returned, now=now, mono=mono)
             self._db.run("save_again", job_id=job_id, status=status)  # its manifest is written with its new end
 
@@ -265,6 +286,7 @@ class Store(Claims):
         """Store that an output's image is stored."""
         with self._db.transaction():
             self._lock_job(output.job_id)
+            self._db.notify(output.job_id)
             self._db.run("frame_home", job_id=output.job_id, n=output.n, sha256=sha256)
             self._refresh(output.job_id)
 
@@ -282,11 +304,18 @@ class Store(Claims):
 
     def save_also(self, job_id: str, directory: str) -> None:
         """Store one more directory into which a job's images are copied once it has ended."""
+        with self._db.transaction():
+            self._lock_job(job_id)
+            self._save_also(job_id, directory)
+
+    def _save_also(self, job_id: str, directory: str) -> None:
         self._db.run("save_also", job_id=job_id, directory=directory)
 
     def saved_also(self, job_id: str, directory: str, saved: int) -> None:
         """Store that so many of a job's images were copied into a directory."""
-        self._db.run("saved_also", job_id=job_id, directory=directory, saved=saved)
+        with self._db.transaction():
+            self._lock_job(job_id)
+            self._db.run("saved_also", job_id=job_id, directory=directory, saved=saved)
 
     def revive(self, prediction_id: str, state: State, *, now: Moment, deadline_at: float, attempts: int = 0) -> None:
         """Resume a prediction that ended without its images: a missed deadline, a failed download, an uncertain submit.
@@ -298,6 +327,7 @@ class Store(Claims):
             assert row
             self._lock_job(row["job_id"])
             self._db.lock("books")
+            self._db.one("lease_of", id=prediction_id)
             row = self._db.one("prediction", id=prediction_id)
             assert row
             old = self._prediction(row)
@@ -339,6 +369,8 @@ class Store(Claims):
         """
         with self._db.transaction():
             self._lock_job(job_id)
+            self._db.all("lock_predictions", job_id=job_id)
+            self._db.notify(job_id)
             self._db.run("ask_cancel", id=job_id)
             for row in self._db.all("predictions", job_id=job_id):
                 leased = row["lease_until"] > now.mono_s

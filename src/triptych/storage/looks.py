@@ -6,14 +6,13 @@ A version never changes. A removed look keeps its versions, so that its name con
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from triptych.core.requests import Look
 from triptych.storage import rows
-from triptych.storage.sqlite import Database
+from triptych.storage.database import Database, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,7 @@ class Looks:
         A look that has them already gets no new version.
         """
         with self._db.transaction():
+            self._db.lock(f"look:{owner}:{name}")
             last = self.newest(owner, name)
             if last and not last.removed and (last.look.words, last.look.images) == (words, tuple(images)):
                 return last, False
@@ -70,6 +70,6 @@ class Looks:
         return self._db.run("remove_look", owner=owner, name=name).rowcount > 0
 
 
-def _version(row: sqlite3.Row) -> LookVersion:
+def _version(row: Row) -> LookVersion:
     look = Look(row["name"], row["version"], row["words"], tuple(json.loads(row["images"])))
     return LookVersion(look, rows.utc(row["created_at"]), bool(row["removed"]))

@@ -56,6 +56,9 @@ INSERT INTO jobs (id, request, created_at, fingerprint, provider, model, endpoin
 VALUES (:id, :request, :created_at, :fingerprint, :provider, :model, :endpoint, :save_to, :warnings, :routes, :owner,
         :cancel_requested, :status, :returned, :page_size, :live_offer, :sources, :budget_group);
 
+-- name: job_added
+SELECT fingerprint, owner, created_at FROM jobs WHERE id = :id;
+
 -- name: add_prediction
 INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, operation, size,
                          client_id, variation, quoted_usd, quote_exact, reserved_usd, created_at, created_mono, due_at, owner,
@@ -130,6 +133,10 @@ SELECT * FROM (
     WHERE p.provider = queues.provider AND p.owner = queues.owner AND p.state = 'queued'
   ) AS more FROM queues
 ) AS counts WHERE more <> 0 ORDER BY name;
+
+-- name: lock_counts
+-- No prediction changes until they are counted.
+SELECT 1;
 
 -- name: clear_money
 DELETE FROM money;
@@ -375,6 +382,10 @@ SELECT 1 FROM frames WHERE job_id = :job_id AND sha256 IS NOT NULL LIMIT 1;
 -- name: lock_job
 -- First in every transaction that writes a job's status, so that one follows another's predictions.
 SELECT id FROM jobs WHERE id = :id;
+
+-- name: lock_predictions
+-- Before a verb that reads all predictions of a job and then writes some.
+SELECT id FROM predictions WHERE job_id = :job_id AND id = '';
 
 -- name: job_status
 SELECT status, returned, cancel_requested, warnings FROM jobs WHERE id = :id;

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import sqlite3
+import threading
 import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -18,14 +18,14 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from triptych.core.clock import Clock, Moment, SystemClock, boot_id
+from triptych.core.clock import Clock, Moment, SystemClock
 from triptych.core.models import Failure, Image, Job, Output, Prediction
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
 from triptych.storage import rows
 from triptych.storage.budget import Budget, Caps, Ledger, dollars
+from triptych.storage.database import Database, Row, open_database
 from triptych.storage.looks import Looks
-from triptych.storage.sqlite import Database
 
 RESTARTED = Failure("restarted", "The machine restarted before the provider's answer was stored.", True)
 """Of a request in progress at the restart: its age depends on a wall clock that may have been set meanwhile."""
@@ -48,33 +48,40 @@ class _Fixed:
 
 
 class Reads:
-    """The records of one database, with the ledger over them.
+    """The records of one database, with the ledger over them; a path stands for the SQLite file there.
 
     Raises: `errors.Unusable` when the file cannot be used, `errors.Outage` while another program locks it.
     """
 
-    def __init__(self, path: Path, images_dir: Path, caps: Caps | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        database: Database | Path,
+        images_dir: Path,
+        caps: Caps | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self._images_dir = images_dir
         self._clock = clock or SystemClock()
-        self._db = Database(path)
+        self._db = open_database(database, None) if isinstance(database, Path) else database
         self._kept: dict[str, _Fixed] = {}
+        self._kept_lock = threading.Lock()
         self._forget_earlier_boots()
         self.ledger = Ledger(self._db, caps or Caps())
         self.looks = Looks(self._db)
 
     def _forget_earlier_boots(self) -> None:
         """After a restart of the machine, make everything due: stored monotonic times are invalid."""
-        row = self._db.one("boot")
-        if row and row["id"] == boot_id():
+        boot, row = self._db.boot(), self._db.one("boot")
+        if row and row["id"] == boot:
             return  # without a lock: the database can be opened while another program holds it
         with self._db.transaction():
             row = self._db.one("boot")
-            if row and row["id"] != boot_id():
+            if row and row["id"] != boot:
                 now, mono = self._clock.now().timestamp(), self._clock.monotonic()
                 self._db.run("forget_monotonic", now=now, mono=mono, fault=rows.column(RESTARTED))
                 self._db.run("forget_monotonic_accounts")
                 self._db.run("forget_monotonic_money", now=now, mono=mono)
-                self._db.run("set_boot", id=boot_id())
+                self._db.run("set_boot", id=boot)
 
     def close(self) -> None:
         """Close the connection."""
@@ -83,6 +90,10 @@ class Reads:
     def outdated(self) -> bool:
         """Return whether a newer Triptych has changed the database so that this one must not work on it."""
         return self._db.outdated()
+
+    def require_current(self) -> None:
+        """Raise `errors.Outdated` if a newer Triptych has changed the database."""
+        self._db.require_current()
 
     def check(self) -> None:
         """Check every page of the database. Raises: `errors.Unusable` if one is damaged."""
@@ -106,6 +117,7 @@ class Reads:
         """Set the totals and counters to those of the predictions."""
         with self._db.transaction():
             self._db.lock("books")
+            self._db.run("lock_counts")
             for name in ("clear_money", "count_money", "count_accounts", "clear_queues", "count_queues"):
                 self._db.run(name)
 
@@ -194,7 +206,7 @@ class Reads:
         """Return the newest uploads, of one owner or of all."""
         return [self._image(row) for row in self._db.all("recent_uploads", limit=limit, owner=owner)]
 
-    def _image(self, row: sqlite3.Row) -> Image:
+    def _image(self, row: Row) -> Image:
         return Image(
             sha256=row["sha256"],
             handle=row["handle"],
@@ -280,26 +292,28 @@ class Reads:
         """Return the newest jobs first, of one owner or of all."""
         return [self._job(row) for row in self._db.all("jobs", limit=limit, status=status, owner=owner)]
 
-    def _job(self, row: sqlite3.Row) -> Job:
+    def _job(self, row: Row) -> Job:
         fixed = self._fixed(row["id"])
         return rows.read(Job, row, request=fixed.request, sources=fixed.sources, live_offer=fixed.live_offer)
 
-    def _prediction(self, row: sqlite3.Row) -> Prediction:
+    def _prediction(self, row: Row) -> Prediction:
         fixed = self._fixed(row["job_id"])
         return rows.read(Prediction, row, request=fixed.request, live_offer=fixed.live_offer)
 
     def _fixed(self, job_id: str) -> _Fixed:
         """Return the facts of a job that never change. They are kept, up to `KEPT_CHARS`: a table has megabytes."""
-        found = self._kept.pop(job_id, None)
+        with self._kept_lock:
+            found = self._kept.pop(job_id, None)
         if found is None:
             row = self._db.one("job_fixed", id=job_id)
             assert row
             request: Request = rows.value(Request, row["request"])
             chars = len(row["request"]) + len(row["sources"] or "")
             found = rows.read(_Fixed, row, request=request, requested=request.requested, chars=chars)
-        self._kept[job_id] = found  # the last used is the last to be forgotten
-        while len(self._kept) > 1 and sum(one.chars for one in self._kept.values()) > KEPT_CHARS:
-            del self._kept[next(iter(self._kept))]
+        with self._kept_lock:
+            self._kept[job_id] = found  # the last used is the last to be forgotten
+            while len(self._kept) > 1 and sum(one.chars for one in self._kept.values()) > KEPT_CHARS:
+                del self._kept[next(iter(self._kept))]
         return found
 
     def predictions(self, job_id: str) -> list[Prediction]:

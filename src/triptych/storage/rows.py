@@ -6,7 +6,6 @@ number nor a text is JSON text.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Container
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -18,6 +17,8 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter
 from pydantic_core import to_json
+
+from triptych.storage.database import Row
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ def value(kind: Any, stored: Any) -> Any:
     return None if stored is None else _reader(kind)(stored)
 
 
-def read(kind: type[T], row: sqlite3.Row, **given: Any) -> T:
+def read(kind: type[T], row: Row, **given: Any) -> T:
     """Return a row as a dataclass. For a NULL whose field cannot be None, the field has its default.
 
     `given` are fields that are not in the row.

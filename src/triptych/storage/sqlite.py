@@ -6,18 +6,16 @@ in `without_fsync`. Each `sqlite3.Error` becomes an `errors.Outage`, or an `erro
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from triptych.core import errors, private_files
-from triptych.storage import migrations
+from triptych.core.clock import Clock, boot_id
+from triptych.storage import migrations, statements
 
 OPEN_TIMEOUT_S = 30.0
 BUSY_TIMEOUT_S = 2.0
@@ -39,7 +37,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._queries = _load_queries()
+        self._queries = statements.load("queries.sql")
         self._version = migrations.newest()
         try:
             private_files.make_home(path.parent)
@@ -94,6 +92,12 @@ class Database:
             raise self._outdated()
 
     def _outdated(self) -> errors.Outdated:
+        if migrations.minimum(self.connection) == migrations.CLOSED:
+            return errors.Outdated(
+                f"The database {self.path} was copied to PostgreSQL, so that its queued jobs are not sent twice.",
+                "Set TRIPTYCH_DATABASE_URL to that database (triptych db copy finishes a copy), or TRIPTYCH_HOME to "
+                "another directory.",
+            )
         return errors.Outdated(
             f"A newer Triptych has changed the database {self.path} (version {migrations.version(self.connection)}); "
             f"this one knows version {self._version}.",
@@ -119,21 +123,18 @@ class Database:
         Raises: `errors.Outage` if the database does not accept a write; `KeyError` for a value that the statement does
         not use (SQLite ignores it).
         """
-        sql = self._queries[query]
-        if unused := values.keys() - _parameters(sql):
-            raise KeyError(f"{query} does not use {', '.join(sorted(unused))}")
-        for name, value in list(values.items()):
-            if isinstance(value, list | tuple | set | frozenset):
-                del values[name]
-                items = {f"{name}_{i}": item for i, item in enumerate(value)}
-                sql = re.sub(rf":{name}\b", ", ".join(f":{key}" for key in items) or "''", sql)
-                values.update(items)
+        sql, values = statements.with_lists(query, self._queries[query], values)
         with self._mendable():
             return self.connection.execute(sql, values)
 
+    def run_each(self, query: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run a statement for each of these values, in a transaction."""
+        for row in rows:
+            self.run(query, **row)
+
     def parameters(self, query: str) -> frozenset[str]:
         """Return the names of the values that a statement uses."""
-        return _parameters(self._queries[query])
+        return statements.parameters(self._queries[query])
 
     def all(self, query: str, **values: Any) -> list[sqlite3.Row]:
         """Return every row of a statement."""
@@ -145,6 +146,26 @@ class Database:
         with self._mendable():
             row: sqlite3.Row | None = self.run(query, **values).fetchone()
         return row
+
+    def lock(self, *names: str) -> None:
+        """Do nothing: a transaction excludes every other one."""
+
+    def notify(self, job_id: str) -> None:
+        """Do nothing: the processes of one machine read the file often enough."""
+
+    def listener(self) -> None:
+        """Return None: the file tells nobody."""
+
+    def boot(self) -> str:
+        """Return an id of this boot of the machine: stored monotonic times are invalid after a restart."""
+        return boot_id()
+
+    def clock(self, local: Clock) -> Clock:
+        """Return this machine's clock: all processes on the file run here."""
+        return local
+
+    def measure_clock(self) -> None:
+        """Do nothing: the clock is this machine's."""
 
     @contextmanager
     def without_fsync(self) -> Iterator[None]:
@@ -173,12 +194,6 @@ class Database:
                     with suppress(sqlite3.Error):  # for a damaged file the first error is the reason
                         self.connection.execute("ROLLBACK")
                 raise
-
-    def lock(self, *names: str) -> None:
-        """Hold named locks until the transaction ends. SQLite has one writer, so its transaction is the lock."""
-
-    def notify(self, job_id: str) -> None:
-        """Tell other processes that a job has changed. With SQLite they look at the file."""
 
     @contextmanager
     def _mendable(self) -> Iterator[None]:
@@ -264,16 +279,3 @@ _ERRORS: Mapping[int, MakeError] = {
     sqlite3.SQLITE_LOCKED: _locked,
 }
 """The error for each of SQLite's primary result codes."""
-
-
-@cache
-def _parameters(sql: str) -> frozenset[str]:
-    return frozenset(re.findall(r":(\w+)", sql))
-
-
-def _load_queries() -> Mapping[str, str]:
-    text = files("triptych.storage").joinpath("queries.sql").read_text("utf-8")
-    return {
-        name: sql.strip()
-        for name, sql in re.findall(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", text, re.DOTALL | re.MULTILINE)
-    }

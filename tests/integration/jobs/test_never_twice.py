@@ -13,6 +13,7 @@ import pytest
 
 from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import Options, edit_sequence
+from support.stored import write
 from triptych.core import errors
 from triptych.core.models import State
 from triptych.core.states import LEASE_S
@@ -28,6 +29,7 @@ from triptych.storage.jobs import Store
 from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
+ON_BOTH_DATABASES = True
 
 NOW = Options(wait_s=0)
 
@@ -259,6 +261,7 @@ async def test_a_sleep_between_submit_and_answer_frees_no_budget(
                 await edit(service, coffee, again=True)
 
 
+@pytest.mark.only_sqlite
 async def test_a_restart_and_a_clock_that_jumps_free_no_budget(
     make_service: MakeService,
     atlas: Emulator,
@@ -271,7 +274,7 @@ async def test_a_restart_and_a_clock_that_jumps_free_no_budget(
         await edit(service, coffee)
         await finish(service)
     clock.offset_s -= 1e9  # the monotonic clock begins anew
-    monkeypatch.setattr("triptych.storage.reads.boot_id", lambda: "another boot")
+    monkeypatch.setattr("triptych.storage.sqlite.boot_id", lambda: "another boot")
     async with make_service(atlas, TRIPTYCH_BUDGET_USD="0.1") as service:
         clock._now += timedelta(hours=30)
         clock.offset_s -= 30 * 3600
@@ -281,6 +284,7 @@ async def test_a_restart_and_a_clock_that_jumps_free_no_budget(
         await edit(service, coffee, again=True)
 
 
+@pytest.mark.only_sqlite
 async def test_a_restart_of_the_machine_makes_everything_due(
     make_service: MakeService,
     atlas: Emulator,
@@ -296,7 +300,7 @@ async def test_a_restart_of_the_machine_makes_everything_due(
             "UPDATE predictions SET due_at = due_at + 1000, lease = 'old', lease_until = due_at + 10, "
             "deadline_at = deadline_at + 1e9, submitted_mono = submitted_mono + 1e9"
         )
-    monkeypatch.setattr("triptych.storage.reads.boot_id", lambda: "another boot")
+    monkeypatch.setattr("triptych.storage.sqlite.boot_id", lambda: "another boot")
     async with make_service(atlas) as service:
         assert await service.worker.step(), "it is polled at once"
         (prediction,) = service.store.plain.predictions(job_id)
@@ -312,7 +316,7 @@ async def test_a_damaged_due_time_is_due_now(
     async with make_service(atlas) as service:
         job_id = await edit(service, coffee)
         damage = "UPDATE predictions SET due_at = 1e12, lease = 'x', lease_until = 1e12"
-        service.store.plain._db.connection.execute(damage)
+        write(service.store.plain, damage)
         assert await service.worker.step()
         await finish(service)
         assert (await service.job(job_id)).status == "done"
@@ -427,6 +431,7 @@ async def test_looking_for_a_lost_submit_counts_from_the_first_look(
     assert len(atlas.accepted) == 1
 
 
+@pytest.mark.only_sqlite
 @pytest.mark.parametrize("name", ["atlas", "wavespeed", "evolink"])
 async def test_after_a_restart_no_list_proves_a_request_unsent(
     make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch, name: str
@@ -446,7 +451,7 @@ async def test_after_a_restart_no_list_proves_a_request_unsent(
         clock.advance(60)
         clock._now -= timedelta(hours=1)
         clock.offset_s += 3600
-        monkeypatch.setattr("triptych.storage.reads.boot_id", lambda: "another boot")
+        monkeypatch.setattr("triptych.storage.sqlite.boot_id", lambda: "another boot")
         async with make_service(api) as service:
             await finish(service)
             assert (await service.job(job_id)).status == "uncertain"

@@ -16,6 +16,7 @@ import pytest
 from support.clocks import when
 from support.fixtures import FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, ended
+from support.stored import open_store, path_of, write
 from triptych.core import errors
 from triptych.core.clock import moment
 from triptych.core.models import Failure, Job, Prediction, State
@@ -240,15 +241,15 @@ def clocks() -> TwoClocks:
 
 
 @pytest.fixture
-def just_done(clocks: TwoClocks, tmp_path: Path) -> Iterator[Store]:
+def just_done(clocks: TwoClocks, tmp_path: Path, database_url: str | None) -> Iterator[Store]:
     """A store with a job that ends as partial at this very moment."""
-    store = Store(tmp_path / "triptych.db", tmp_path / "images", None, clocks)
+    store = open_store(path_of(tmp_path, database_url), tmp_path / "images", None, clocks)
     store.add_job(job(), [prediction()], now=when(NOON), attach=True)
     with store._db.transaction():
         store._db.run("add_frame", job_id="job_00000001", n=1, prediction_id="job_00000001-0-0", url=None,
                       url_expires_at=None, sha256="aa", saved_path=None, source="[]", error=None, layer=None,
                       now=0)  # fmt: skip
-        store._db.connection.execute("UPDATE predictions SET state = 'failed'")
+        write(store, "UPDATE predictions SET state = 'failed'")
         store._refresh("job_00000001")
     row = store.job("job_00000001")
     assert row and row.status == "partial"
@@ -271,6 +272,7 @@ def just_done(clocks: TwoClocks, tmp_path: Path) -> Iterator[Store]:
         (8 * 3600, 10, True),  # it slept: the monotonic clock rests, and errs to the safe side
     ],
 )
+@pytest.mark.both_databases
 def test_a_clock_that_jumps_ends_no_hour_early(
     just_done: Store, clocks: TwoClocks, wall_s: float, mono_s: float, same: bool
 ) -> None:
@@ -278,6 +280,7 @@ def test_a_clock_that_jumps_ends_no_hour_early(
     assert (just_done.same_request("f", None, Request("generate_sequence", ("a",))) is not None) == same
 
 
+@pytest.mark.both_databases
 def test_the_hour_counts_from_the_jobs_end(just_done: Store, clocks: TwoClocks) -> None:
     clocks.move(wall_s=SAME_FOR_S - 5, mono_s=SAME_FOR_S - 5)
     with just_done._db.transaction():
@@ -287,22 +290,24 @@ def test_the_hour_counts_from_the_jobs_end(just_done: Store, clocks: TwoClocks) 
     assert just_done.same_request("f", None, Request("generate_sequence", ("a",))) is None
 
 
+@pytest.mark.both_databases
 def test_a_job_that_was_taken_up_again_ends_anew(just_done: Store, clocks: TwoClocks) -> None:
     clocks.move(wall_s=5000, mono_s=5000)
     for state in ("running", "failed"):
         with just_done._db.transaction():
-            just_done._db.connection.execute("UPDATE predictions SET state = ?", (state,))
+            write(just_done, "UPDATE predictions SET state = ?", state)
             just_done._refresh("job_00000001")
         assert just_done.same_request("f", None, Request("generate_sequence", ("a",)))
 
 
-def test_of_processes_racing_with_one_request_one_makes_the_job(tmp_path: Path) -> None:
-    path, servers = tmp_path / "triptych.db", 8
-    Store(path, tmp_path / "images").close()
+@pytest.mark.both_databases
+def test_of_processes_racing_with_one_request_one_makes_the_job(tmp_path: Path, database_url: str | None) -> None:
+    path, servers = path_of(tmp_path, database_url), 8
+    open_store(path, tmp_path / "images").close()
     start, made, attached = threading.Barrier(servers), [], []
 
     def ask(n: int) -> None:
-        store = Store(path, tmp_path / "images")
+        store = open_store(path, tmp_path / "images")
         start.wait(30)
         found = store.add_job(job(n), [prediction(n)], now=when(NOON), attach=True)
         (attached if found else made).append(found.id if found else job(n).id)

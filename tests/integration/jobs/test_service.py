@@ -16,6 +16,7 @@ from triptych.jobs.service import Caller, ImageService
 pytestmark = pytest.mark.anyio
 
 NOW = Options(wait_s=0)
+ON_BOTH_DATABASES = True
 
 
 def counts(service: ImageService) -> tuple[int, int]:

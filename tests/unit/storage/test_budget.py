@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from support.clocks import FakeClock, when
-from support.stored import NOW, claim, claimed, frame, job, prediction
+from support.stored import NOW, claim, claimed, frame, job, open_store, path_of, prediction
 from triptych.core import errors
 from triptych.core.clock import moment
 from triptych.core.models import Failure, Prediction, Route, State
@@ -30,15 +30,17 @@ from triptych.storage.jobs import Store
 LATER = NOW + timedelta(hours=25)
 SHA = "ab" * 32
 
+ON_BOTH_DATABASES = True
+
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "triptych.db"
+def path(tmp_path: Path, database_url: str | None) -> Path:
+    return path_of(tmp_path, database_url)
 
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Store]:
-    opened = Store(path, path.parent / "images", Caps(Decimal(10)))
+    opened = open_store(path, path.parent / "images", Caps(Decimal(10)))
     yield opened
     opened.close()
 
@@ -98,7 +100,7 @@ def test_the_budget_counts_reserved_and_charged_money(store: Store) -> None:
 def test_without_a_cap_everything_fits(store: Store, path: Path) -> None:
     add(store, prediction(usd="10"))
     add(store, prediction("job_00000002", usd="0"))
-    uncapped = Store(path, path.parent)
+    uncapped = open_store(path, path.parent)
     add(uncapped, prediction("job_00000003", usd="1000"))
     assert uncapped.ledger.balance(when(NOW)).left is None
     assert store.ledger.balance(when(NOW)).left == 0
@@ -154,7 +156,7 @@ def test_the_budget_limits_the_steps_that_are_revived(store: Store, others: str,
 
 
 def of_group(path: Path, caps: Caps, clock: FakeClock | None = None) -> Store:
-    return Store(path, path.parent / "images", caps, clock)
+    return open_store(path, path.parent / "images", caps, clock)
 
 
 def add_for(store: Store, n: int, usd: str, owner: str | None = None, group: str | None = None) -> None:
@@ -228,7 +230,7 @@ def test_of_two_racing_for_the_last_budget_one_wins(path: Path) -> None:
     gate = threading.Barrier(2)
 
     def race(name: str) -> None:
-        store = Store(path, path.parent, Caps(Decimal(rounds)))  # each round asks for a dollar, twice
+        store = open_store(path, path.parent, Caps(Decimal(rounds)))  # each round asks for a dollar, twice
         for n in range(rounds):
             store.ledger._caps = Caps(Decimal(n + 1))
             gate.wait(30)
@@ -238,14 +240,14 @@ def test_of_two_racing_for_the_last_budget_one_wins(path: Path) -> None:
             gate.wait(30)
         store.close()
 
-    Store(path, path.parent).close()
+    open_store(path, path.parent).close()
     racers = [threading.Thread(target=race, args=(name,)) for name in "ab"]
     for racer in racers:
         racer.start()
     for racer in racers:
         racer.join(60)
     assert won == list(range(rounds))
-    left = Store(path, path.parent)
+    left = open_store(path, path.parent)
     assert left.money_since(0) == (0, rounds)
     left.close()
 
@@ -267,7 +269,7 @@ class AnyLife(RuleBasedStateMachine):
     def open(self) -> None:
         self.home = TemporaryDirectory()
         path = Path(self.home.name) / "triptych.db"
-        self.stores = [Store(path, path.parent, Caps(CAP)) for _ in range(2)]
+        self.stores = [open_store(path, path.parent, Caps(CAP)) for _ in range(2)]
         for store in self.stores:
             store._db.connection.execute("PRAGMA synchronous=OFF")
         self.now = datetime(2026, 11, 21, tzinfo=UTC)

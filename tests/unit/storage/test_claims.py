@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,12 +13,13 @@ from typing import Any
 import pytest
 
 from support.clocks import FakeClock
-from support.stored import job, prediction
+from support.stored import job, open_store, path_of, prediction, write
 from triptych.core.clock import moment
 from triptych.core.models import Prediction, State
 from triptych.core.states import LEASE_S, MAX_WAIT_S
 from triptych.storage.claims import Claim, Slots
 from triptych.storage.jobs import Store
+from triptych.storage.sqlite import Database
 
 ATLAS = Slots("atlas:1", "atlas", 4, steps=99)
 
@@ -29,15 +29,19 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
+ON_BOTH_DATABASES = True
+
+
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "triptych.db"
+def path(tmp_path: Path, database_url: str | None) -> Path:
+    return path_of(tmp_path, database_url)
 
 
 @pytest.fixture
 def store(path: Path, clock: FakeClock) -> Iterator[Store]:
-    opened = Store(path, path.parent / "images", clock=clock)
-    opened._db.connection.execute("PRAGMA synchronous=OFF")
+    opened = open_store(path, path.parent / "images", clock=clock)
+    if isinstance(opened._db, Database):
+        opened._db.connection.execute("PRAGMA synchronous=OFF")
     yield opened
     opened.close()
 
@@ -130,7 +134,7 @@ def test_follow_ups_of_a_chain_wait_for_their_turn(store: Store, clock: FakeCloc
         end(store, clock, held)
         after = f"job_00000002-0-{held.prediction.step + 1}"
         if owners[-1] == "bob":
-            store._db.connection.execute("UPDATE predictions SET state = 'queued', fault = NULL WHERE id = ?", [after])
+            write(store, "UPDATE predictions SET state = 'queued', fault = NULL WHERE id = ?", after)
     assert owners == ["ann", "bob"] * 6 or owners == ["bob", "ann"] * 6
 
 
@@ -184,7 +188,7 @@ def test_a_submit_that_died_gives_its_slot_back(store: Store, clock: FakeClock) 
 
 def test_every_process_obeys_a_hold(store: Store, clock: FakeClock, path: Path) -> None:
     add(store, clock, "job_00000001", 2)
-    other = Store(path, path.parent / "images", clock=clock)
+    other = open_store(path, path.parent / "images", clock=clock)
     (held,) = claim(store, clock)
     store.hold_account("atlas:1", clock.monotonic() + 30)
     store.hold_account("atlas:1", clock.monotonic() + 5)
@@ -208,7 +212,7 @@ def test_a_quiet_account_is_neither_polled_nor_submitted(store: Store, clock: Fa
 
 
 def test_one_process_takes_a_look_at_the_list(store: Store, clock: FakeClock, path: Path) -> None:
-    other = Store(path, path.parent / "images", clock=clock)
+    other = open_store(path, path.parent / "images", clock=clock)
     seen = [s.look(now=moment(clock), slots=[ATLAS]).accounts["atlas:1"].next_sweep for s in (store, other)]
     took = [s.schedule_sweep("atlas:1", seen=at, at_s=clock.monotonic() + 1, sweeping=True)
             for s, at in zip((store, other), seen, strict=True)]  # fmt: skip
@@ -220,7 +224,7 @@ def test_one_process_takes_a_look_at_the_list(store: Store, clock: FakeClock, pa
 def test_what_an_earlier_version_sent_counts_at_the_account(store: Store, clock: FakeClock) -> None:
     add(store, clock, "job_00000001", 9)
     sql = "UPDATE predictions SET state = 'running', ticket = id, due_at = ? WHERE lane < 3"
-    store._db.connection.execute(sql, [clock.monotonic() + 9])
+    write(store, sql, clock.monotonic() + 9)
     assert len(claim(store, clock, most=9)) == 1
 
 
@@ -233,7 +237,7 @@ def test_what_is_due_too_far_ahead_is_due_now(store: Store, clock: FakeClock, st
     assert len(claim(store, clock)) == 1  # the account is known
     far = clock.monotonic() + MAX_WAIT_S + 60
     sql = "UPDATE predictions SET due_at = ?, lease = NULL, lease_until = 0, state = ?"
-    store._db.connection.execute(sql, [far, state])
+    write(store, sql, far, state)
     assert store.look(now=moment(clock), slots=[ATLAS]).due_at == 0
     assert len(claim(store, clock, most=2)) == 2
 
@@ -249,7 +253,7 @@ def test_a_lease_that_ends_too_far_ahead_is_over(store: Store, clock: FakeClock)
 def test_a_pause_that_ends_too_far_ahead_is_over(store: Store, clock: FakeClock) -> None:
     add(store, clock, "job_00000001", 1)
     store.look(now=moment(clock), slots=[ATLAS])
-    store._db.connection.execute("UPDATE accounts SET hold_until = ?", [clock.monotonic() + 9 * MAX_WAIT_S])
+    write(store, "UPDATE accounts SET hold_until = ?", clock.monotonic() + 9 * MAX_WAIT_S)
     assert len(claim(store, clock)) == 1
 
 
@@ -263,6 +267,7 @@ SMALL = ("queues", "saves", "CONSTANT ROW", "firsts", "steps", "counted", "scope
 """What a plan may scan: the owners that wait, what is to be saved, and constants."""
 
 
+@pytest.mark.only_sqlite
 @pytest.mark.parametrize("name", [*IDLE, *CLAIM])
 def test_no_statement_of_the_loop_reads_a_whole_table(store: Store, name: str) -> None:
     values: dict[str, Any] = dict.fromkeys(store._db.parameters(name), 1)
@@ -323,6 +328,7 @@ def test_looks_claims_and_budget_cost_the_same_at_any_size(tmp_path: Path, clock
     assert all(many[what] <= 1.1 * few[what] for what in few), counts
 
 
+@pytest.mark.only_sqlite
 def test_the_worker_of_an_idle_server_reads_two_statements(store: Store, clock: FakeClock) -> None:
     add(store, clock, "job_00000001", 1)
     for held in claim(store, clock):
@@ -341,11 +347,9 @@ def test_counters_are_those_of_the_rows(path: Path, store: Store, clock: FakeClo
     for held in claim(store, clock, replace(ATLAS, max_running=9), most=6)[:5]:
         submit(store, clock, held)
     assert store.differences() == []
-    with closing(sqlite3.connect(path)) as other:
-        other.execute("UPDATE queues SET queued = queued + 1 WHERE owner = 'ann'")
-        other.execute("UPDATE accounts SET running = 0")
-        other.execute("UPDATE money SET reserved_nano = reserved_nano - 7000000000 WHERE scope = ''")
-        other.commit()
+    write(store, "UPDATE queues SET queued = queued + 1 WHERE owner = 'ann'")
+    write(store, "UPDATE accounts SET running = 0")
+    write(store, "UPDATE money SET reserved_nano = reserved_nano - 7000000000 WHERE scope = ''")
     assert store.differences() == [
         "money of all jobs, bucket 0: charged $0 and reserved $-7 too much",
         "account atlas:1: 5 running too few",

@@ -14,22 +14,24 @@ from pathlib import Path
 import pytest
 
 from support.clocks import FakeClock, when
-from support.stored import ATLAS, NOW, REQUEST, add, claim, frame, job, prediction
+from support.stored import ATLAS, NOW, REQUEST, add, claim, frame, job, open_store, path_of, prediction
 from triptych.core import errors
 from triptych.core.clock import moment
 from triptych.core.models import Failure, Image, Prediction, State
 from triptych.storage.claims import Claim
 from triptych.storage.jobs import Store
 
+ON_BOTH_DATABASES = True
+
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "triptych.db"
+def path(tmp_path: Path, database_url: str | None) -> Path:
+    return path_of(tmp_path, database_url)
 
 
 @pytest.fixture
 def store(path: Path, tmp_path: Path) -> Iterator[Store]:
-    opened = Store(path, tmp_path / "images")
+    opened = open_store(path, tmp_path / "images")
     yield opened
     opened.close()
 
@@ -44,7 +46,7 @@ def test_what_is_written_is_what_is_read(store: Store) -> None:
 
 def test_only_one_of_many_claims_a_prediction(store: Store, path: Path, tmp_path: Path) -> None:
     add(store, prediction())
-    other = Store(path, tmp_path / "images")
+    other = open_store(path, tmp_path / "images")
     assert claim(store, "a")
     assert claim(other, "b") is None
     other.close()
@@ -60,7 +62,7 @@ def test_a_dead_process_loses_its_work_within_15_s(store: Store) -> None:
 
 def test_a_claim_that_waited_takes_no_lease_of_meanwhile(path: Path, tmp_path: Path) -> None:
     clock = FakeClock()
-    ours, other = (Store(path, tmp_path / "images", None, clock) for _ in range(2))
+    ours, other = (open_store(path, tmp_path / "images", None, clock) for _ in range(2))
     add(ours, prediction())
     before = moment(clock)
     clock.advance(0.5)  # another process claims while this one waits for the database
@@ -183,6 +185,7 @@ def test_two_files_whose_hashes_begin_alike_have_handles_that_differ(store: Stor
     assert store.add_image(first, NOW).handle == "img_0123abcd"
 
 
+@pytest.mark.only_sqlite
 def test_a_database_copy_has_every_whole_write(store: Store, path: Path, tmp_path: Path) -> None:
     """The log is cut at any byte, as by a failing disk or a copy in the middle of a write; its index is not there."""
     log = path.with_name(f"{path.name}-wal")
@@ -223,6 +226,7 @@ def test_a_database_copy_has_every_whole_write(store: Store, path: Path, tmp_pat
         recovered.close()
 
 
+@pytest.mark.only_sqlite
 def test_every_write_but_a_lease_is_flushed_at_once(store: Store) -> None:
     connection = store._db.connection
     assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
@@ -256,6 +260,7 @@ def test_every_write_but_a_lease_is_flushed_at_once(store: Store) -> None:
     assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
+@pytest.mark.only_sqlite
 def test_failed_lease_writes_leave_the_next_write_flushed(store: Store, path: Path) -> None:
     add(store, prediction())
     store._db.connection.execute("PRAGMA busy_timeout = 0")
@@ -268,6 +273,7 @@ def test_failed_lease_writes_leave_the_next_write_flushed(store: Store, path: Pa
     assert store._db.connection.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
+@pytest.mark.only_sqlite
 def test_two_processes_can_open_a_new_database_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -280,7 +286,7 @@ def test_two_processes_can_open_a_new_database_at_once(path: Path, monkeypatch: 
                 other.execute("COMMIT")
 
         monkeypatch.setattr("triptych.storage.sqlite.time.sleep", wait)
-        opened = Store(path, path.parent)
+        opened = open_store(path, path.parent)
         assert len(waits) == 3
         opened.close()
 
@@ -291,6 +297,7 @@ def test_an_unwritable_home_is_named_with_its_setting(tmp_path: Path) -> None:
         Store(tmp_path / "file" / "triptych.db", tmp_path)
 
 
+@pytest.mark.only_sqlite
 def test_a_full_disk_is_an_outage_that_names_the_disk(store: Store) -> None:
     store._db.connection.execute("PRAGMA max_page_count = 1")
     with pytest.raises(errors.Outage, match=r"disk .*full"):

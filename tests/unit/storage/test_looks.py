@@ -11,16 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.stored import open_store, path_of
 from triptych.core import errors
 from triptych.jobs.looks import checked_name
 from triptych.storage.jobs import Store
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
+ON_BOTH_DATABASES = True
+
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "triptych.db", tmp_path / "images")
+def store(tmp_path: Path, database_url: str | None) -> Iterator[Store]:
+    opened = open_store(path_of(tmp_path, database_url), tmp_path / "images")
     yield opened
     opened.close()
 
@@ -61,8 +64,8 @@ def test_each_owner_has_its_own_looks(store: Store) -> None:
     assert [len(store.looks.listed(owner)) for owner in ("", "ann", "ben", "eve")] == [1, 0, 1, 0]
 
 
-def test_versions_that_are_added_at_once_have_different_numbers(tmp_path: Path) -> None:
-    stores = [Store(tmp_path / "triptych.db", tmp_path / "images") for _ in range(4)]
+def test_versions_that_are_added_at_once_have_different_numbers(tmp_path: Path, database_url: str | None) -> None:
+    stores = [open_store(path_of(tmp_path, database_url), tmp_path / "images") for _ in range(4)]
     threads = [threading.Thread(target=add, args=(one, f"words {n}")) for n, one in enumerate(stores)]
     for thread in threads:
         thread.start()

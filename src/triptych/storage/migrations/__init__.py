@@ -17,9 +17,14 @@ from importlib.resources import files
 COMPATIBLE = "-- compatible: a program that does not know this migration may go on"
 
 
-def listed() -> list[tuple[int, str]]:
-    """Return the number and file name of every migration, in order."""
-    names = (file.name for file in files(__name__).iterdir())
+CLOSED = 2**31 - 1
+"""The lowest version of a database that no program may work on: a file that was copied to PostgreSQL, or a database
+into which a copy is not finished."""
+
+
+def listed(package: str = __name__) -> list[tuple[int, str]]:
+    """Return the number and file name of every migration in a package, in order."""
+    names = (file.name for file in files(package).iterdir())
     return sorted((int(name[:4]), name) for name in names if re.fullmatch(r"[0-9]{4}_\w+\.sql", name))
 
 

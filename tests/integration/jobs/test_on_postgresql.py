@@ -1,0 +1,245 @@
+"""Services on one PostgreSQL database: through poolers, hearing of changes or not, on machines with wrong clocks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import pytest
+
+from support import poolers, postgres
+from support.database_proxy import proxied
+from support.fixtures import Emulator, Finish, MakeService
+from support.jobs import NOW, edit_sequence, edited
+from triptych import settings
+from triptych.core.clock import SystemClock
+from triptych.core.states import LEASE_S
+from triptych.jobs import database_opening
+from triptych.jobs.planning import read_arguments
+from triptych.jobs.service import ImageService, ServiceConfig, open_service
+from triptych.storage.postgres import Database
+from triptych.storage.postgres_clock import DatabaseClock
+
+pytestmark = pytest.mark.anyio
+URL = "TRIPTYCH_DATABASE_URL"
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with postgres.database() as url:
+        yield url
+
+
+def config(tmp_path: Path, url: str) -> ServiceConfig:
+    return settings.read({"TRIPTYCH_HOME": str(tmp_path / "home"), "TRIPTYCH_MODELS": "builtin", URL: url}).setup
+
+
+async def made(service: ImageService, prompt: str = "a fox") -> str:
+    """Make a job of the offline engine, and return its id at once."""
+    result = await service.make(*read_arguments("generate_sequence", {"prompt": prompt, "count": 1, "wait_s": 0}))
+    assert result.job_id
+    return result.job_id
+
+
+# -- poolers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", poolers.KINDS)
+async def test_a_transaction_pooler_is_enough(
+    kind: str, url: str, make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
+) -> None:
+    with poolers.pooler(kind, url) as through:
+        async with make_service(atlas, **{URL: through}) as service, make_service(atlas, **{URL: through}) as other:
+            done = await edited(service, finish, coffee)
+            assert (await other.job(done.job_id or "")).status == "done"
+            again = await edit_sequence(other, [coffee], "make it golden hour", 3, NOW)
+            assert again.job_id == done.job_id
+            assert not other.store.plain.differences()
+
+
+@pytest.mark.parametrize("kind", poolers.KINDS)
+async def test_changes_are_not_heard_through_a_pooler_and_jobs_still_end(kind: str, url: str, tmp_path: Path) -> None:
+    with poolers.pooler(kind, url) as through, closing(Database(through)) as database:
+        with pytest.raises(Exception, match="pooler"):
+            database.listener()
+        async with (
+            open_service(config(tmp_path, through), work=False) as asking,
+            open_service(config(tmp_path, through)),
+        ):
+            result = await asking.get_status(await made(asking), wait_s=30)
+            assert result.status == "done"
+
+
+# -- changes by other processes ----------------------------------------------------------------------------------------
+
+
+async def test_a_change_at_one_process_is_told_at_another(url: str, tmp_path: Path) -> None:
+    told = anyio.Event()
+    async with open_service(config(tmp_path, url), work=False) as asking, open_service(config(tmp_path, url)) as other:
+        asking.watch(lambda job_id: told.set())
+        job_id = await made(other)
+        with anyio.fail_after(30):
+            await told.wait()
+        assert (await asking.get_status(job_id, wait_s=30)).status == "done"
+
+
+async def test_a_listener_that_is_cut_off_listens_again(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_opening, "LISTEN_AGAIN_S", 0.01)
+    heard: set[str] = set()
+    with proxied(url) as (proxy, through):
+        async with (
+            open_service(config(tmp_path, through), work=False) as asking,
+            open_service(config(tmp_path, url)) as other,
+        ):
+            asking.watch(heard.add)
+            for n in range(2):
+                job_id = await made(other, f"fox {n}")
+                with anyio.fail_after(30):
+                    while job_id not in heard:
+                        await anyio.sleep(0.01)
+                        if n and job_id not in heard:  # it may have ended while nobody listened
+                            job_id = await made(other, f"fox {n} {time.monotonic()}")
+                proxy.cut()
+
+
+def test_many_changes_of_a_job_in_a_transaction_are_told_once(url: str) -> None:
+    with closing(Database(url)) as telling, closing(Database(url)) as hearing, closing(hearing.listener()) as listener:
+        with telling.transaction():
+            for _ in range(50):
+                telling.notify("job_1")
+        with telling.transaction():
+            telling.notify("job_2")
+        heard: set[str] = set()
+        while "job_2" not in heard:
+            heard |= listener.heard()
+        assert heard == {"job_1", "job_2"}
+        with closing(telling.listener()) as own, telling.transaction():
+            telling.notify("job_3")
+            assert own.heard() == set()
+
+
+def test_a_refused_transaction_tells_nothing(url: str) -> None:
+    with closing(Database(url)) as telling, closing(Database(url)) as hearing, closing(hearing.listener()) as listener:
+        with pytest.raises(KeyError), telling.transaction():
+            telling.notify("job_1")
+            raise KeyError
+        with telling.transaction():
+            telling.notify("job_2")
+        heard: set[str] = set()
+        while not heard:
+            heard = listener.heard()
+        assert heard == {"job_2"}
+
+
+# -- the server's clock ------------------------------------------------------------------------------------------------
+
+
+class WrongClock(SystemClock):
+    """A machine's clocks that are ahead by so many seconds, or behind."""
+
+    def __init__(self, ahead_s: float) -> None:
+        self.ahead_s = ahead_s
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.ahead_s)
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
+@pytest.mark.parametrize("ahead_s", [-600.0, 0.0, 600.0])
+def test_the_time_is_the_servers_whatever_the_machine_says(url: str, ahead_s: float) -> None:
+    with closing(Database(url)) as database:
+        clock = database.clock(WrongClock(ahead_s))
+        (row,) = postgres.server().execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+        assert 0 <= row[0] - clock.monotonic() + 5 <= 10
+        assert abs((clock.now() - datetime.now(UTC)).total_seconds()) < 5
+
+
+CHILD = """
+import sys, time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from triptych.core import clock as clocks
+from triptych.core.clock import Moment, moment
+from triptych.storage.claims import Slots
+from triptych.storage.jobs import Store
+from triptych.storage.postgres import Database
+
+ahead_s = float(sys.argv[2])
+real = clocks.SystemClock
+class Wrong(real):
+    def now(self): return real().now() + timedelta(seconds=ahead_s)
+    def monotonic(self): return real().monotonic() + ahead_s
+database = Database(sys.argv[1])
+clock = database.clock(Wrong())
+store = Store(database, Path("/images"), None, clock)
+claims = store.claim(now=moment(clock), lease="c", slots=[Slots("atlas:1", "atlas", 4)])
+print(len(claims), claims[0].prediction.id if claims else "-", flush=True)
+"""
+
+
+def test_processes_with_wrong_clocks_share_the_leases(url: str) -> None:
+    """Two processes, ten minutes apart by their own clocks, never hold the same prediction."""
+    from support.stored import add, prediction
+    from triptych.storage.jobs import Store
+
+    with closing(Database(url)) as database, closing(Store(database, Path("/images"), None, SystemClock())) as store:
+        add(store, prediction())
+        said = [
+            subprocess.run([sys.executable, "-c", CHILD, url, ahead], capture_output=True, check=True).stdout.split()[0]
+            for ahead in ("-600", "600")
+        ]
+        assert said == [b"1", b"0"]
+        clock = database.clock(SystemClock())
+        (row,) = postgres.server().execute("SELECT lease_until FROM predictions", url.partition("?")[0].split("/")[-1])
+        assert 0 < row[0] - clock.monotonic() <= LEASE_S
+
+
+def test_a_small_step_back_of_the_servers_clock_is_waited_out() -> None:
+    local = WrongClock(0)
+    clock, offset = DatabaseClock(local), [1000.0]
+    clock.measure(lambda: local.monotonic() + offset[0])
+    before = clock.monotonic()
+    offset[0] -= 0.5
+    clock.measure(lambda: local.monotonic() + offset[0])
+    assert before <= clock.monotonic() <= before + 0.4
+    offset[0] -= 100
+    clock.measure(lambda: local.monotonic() + offset[0])
+    assert clock.monotonic() < before - 90
+
+
+def test_a_slow_answer_does_not_move_the_clock() -> None:
+    """Of several measurements the quickest counts."""
+    local, asked = WrongClock(0), []
+
+    def server_time() -> float:
+        asked.append(1)
+        if len(asked) == 1:
+            local.ahead_s += 3.0  # the answer took three seconds, all of them on the way back
+            return local.monotonic() + 1000.0 - 3.0
+        return local.monotonic() + 1000.0
+
+    clock = DatabaseClock(local)
+    clock.measure(server_time)
+    assert abs(clock.monotonic() - local.monotonic() - 1000.0) < 0.1
+
+
+def test_a_new_connection_measures_the_clock_again(url: str) -> None:
+    with proxied(url) as (proxy, through), closing(Database(through)) as database:
+        local = WrongClock(0)
+        clock = database.clock(local)
+        right = clock.monotonic()
+        local.ahead_s = 300.0  # as if another server, whose clock is 300 s behind, had taken over
+        assert clock.monotonic() > right + 290
+        proxy.cut()
+        database.one("job", id="j")
+        assert clock.monotonic() < right + 60
