@@ -15,7 +15,7 @@ from typing import Any
 
 from simulation import sets
 from simulation.extras import REVISION, revision_of
-from triptych.storage.sqlite import _load_queries
+from triptych.storage import statements
 
 MARK = re.compile(r"#([0-9x]+)\.\d+")
 CENT = Decimal("0.000002")
@@ -103,7 +103,7 @@ def audit(world: Any) -> None:
 
 def _totals(world: Any) -> None:
     """Report totals and counters of the database that are not those of its predictions."""
-    queries = _load_queries()
+    queries = statements.load("queries.sql")
     for name in ("money_differences", "account_differences", "queue_differences"):
         for row in world.reader.all(queries[name]):
             world.wrong("a total differs from the predictions", f"{name}: {dict(row)}")

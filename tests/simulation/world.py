@@ -39,6 +39,7 @@ from simulation.providers import NAMES, WALL_S, Accepted, Provider, plain_pictur
 from simulation.sets import has_sets
 from simulation.strangers import Stranger
 from simulation.themes import TABLES, theme_of
+from triptych.core.clock import SystemClock
 from triptych.storage.async_store import Hop
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ UNSETTLED = (
 UNFINISHED = "SELECT id, state FROM predictions WHERE state NOT IN ('done', 'failed', 'cancelled', 'uncertain')"
 
 
-class Clock:
+class Clock(SystemClock):
     """A server's clocks: its machine's."""
 
     def __init__(self, machine: Machine) -> None:
