@@ -103,7 +103,7 @@ def audit(world: Any) -> None:
 
 def _totals(world: Any) -> None:
     """Report totals and counters of the database that are not those of its predictions."""
-    queries = statements.load("queries.sql")
+    queries = statements.load("queries.sql")  # both databases take these
     for name in ("money_differences", "account_differences", "queue_differences"):
         for row in world.reader.all(queries[name]):
             world.wrong("a total differs from the predictions", f"{name}: {dict(row)}")

@@ -19,7 +19,7 @@ from typing import Any
 import anyio
 import anyio._backends._asyncio as backend
 
-from simulation import database, disk
+from simulation import database, disk, postgres
 from simulation.here import here
 from simulation.loop import PROCESS, number
 from simulation.network import CALLER, TAG, Line, Tag, resolve
@@ -39,6 +39,7 @@ def install() -> None:
     _installed = True
     _quiet()
     sqlite3.connect = database.connect
+    postgres.install()
     for module, name, stand_in in disk.STAND_INS:
         setattr(module, name, stand_in)
     time.time, time.monotonic, time.sleep = _time, _monotonic, _sleep
