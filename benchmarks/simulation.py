@@ -64,9 +64,7 @@ def main(argv: list[str]) -> int:
         return report.one_seed(
             asked.seed, only, without, quiet=asked.quiet, spoils=asked.spoil, database=asked.database
         )
-    return report.many_seeds(
-        asked.first, asked.seeds, asked.jobs, reduces=not asked.no_reduce, database=asked.database
-    )
+    return report.many_seeds(asked.first, asked.seeds, asked.jobs, reduces=not asked.no_reduce, database=asked.database)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import multiprocessing.util
 import random
 import re
 import select
-from contextlib import suppress
 from typing import Any
 
 import psycopg
