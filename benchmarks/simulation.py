@@ -31,6 +31,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--no-reduce", action="store_true", help="do not cut failing worlds down")
     parser.add_argument("--quiet", action="store_true", help="no trace")
     parser.add_argument("--after", help="seeds to live first, with commas: the world must be the same after them")
+    parser.add_argument("--database", choices=("sqlite", "postgres"), default="", help="else each seed decides")
     parser.add_argument("--spoil", action="store_true", help="break the books before the audit")
     asked = parser.parse_args(argv)
     if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
@@ -59,9 +60,11 @@ def main(argv: list[str]) -> int:
         only = None if asked.only is None else [name for name in asked.only.split(",") if name]
         without = [name for name in (asked.without or "").split(",") if name]
         for earlier in (asked.after or "").split(",") if asked.after else ():
-            report.one(int(earlier))
-        return report.one_seed(asked.seed, only, without, quiet=asked.quiet, spoils=asked.spoil)
-    return report.many_seeds(asked.first, asked.seeds, asked.jobs, reduces=not asked.no_reduce)
+            report.one(int(earlier), database=asked.database)
+        return report.one_seed(
+            asked.seed, only, without, quiet=asked.quiet, spoils=asked.spoil, database=asked.database
+        )
+    return report.many_seeds(asked.first, asked.seeds, asked.jobs, reduces=not asked.no_reduce, database=asked.database)
 
 
 if __name__ == "__main__":

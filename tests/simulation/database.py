@@ -204,6 +204,7 @@ def hold_lock(path: Path) -> sqlite3.Connection | None:
     return db
 
 
-def let_go(db: sqlite3.Connection) -> None:
+def let_go(db: Any) -> None:
+    """End what `hold_lock` holds."""
     with closing(db), suppress(sqlite3.Error):
         db.execute("ROLLBACK")

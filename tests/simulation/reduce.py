@@ -13,11 +13,11 @@ from simulation.runner import one
 MOST_TRIES = 250
 
 
-def reduced(seed: int, what: str, faults: Sequence[str]) -> list[str]:
+def reduced(seed: int, what: str, faults: Sequence[str], database: str = "") -> list[str]:
     """Return the fewest of these faults with which the world of a seed breaks the rule `what`."""
 
     def fails(only: Sequence[str]) -> bool:
-        return any(found == what for found, _ in one(seed, only=only).violations)
+        return any(found == what for found, _ in one(seed, only=only, database=database).violations)
 
     return fewest(list(faults), fails)
 

@@ -40,9 +40,10 @@ def one(
     without: Collection[str] = (),
     trace: bool = False,
     spoil: Callable[[World], None] | None = None,
+    database: str = "",
 ) -> World:
     """Return the world of a seed after its life; an error of the simulation itself is a violation too."""
-    world = World(seed, only=only, without=without, trace=trace)
+    world = World(seed, only=only, without=without, trace=trace, database=database)
     world.spoil = spoil
     try:
         from simulation import stand_ins
@@ -54,11 +55,11 @@ def one(
     return world
 
 
-def many(seeds: Iterable[int]) -> Tally:
+def many(seeds: Iterable[int], database: str = "") -> Tally:
     """Run seeds one after another in this process."""
     tally = Tally()
     for seed in seeds:
-        world = one(seed)
+        world = one(seed, database=database)
         tally.seeds += 1
         tally.lives += world.lives
         tally.calls += world.calls

@@ -19,11 +19,12 @@ from typing import Any
 import anyio
 import anyio._backends._asyncio as backend
 
-from simulation import database, disk
+from simulation import database, disk, postgres
 from simulation.here import here
 from simulation.loop import PROCESS, number
 from simulation.network import CALLER, TAG, Line, Tag, resolve
 from simulation.providers import NAMES
+from triptych.jobs.database_opening import Opened
 from triptych_emulators.kit import images
 
 _installed = False
@@ -38,6 +39,7 @@ def install() -> None:
     _installed = True
     _quiet()
     sqlite3.connect = database.connect
+    postgres.install()
     for module, name, stand_in in disk.STAND_INS:
         setattr(module, name, stand_in)
     time.time, time.monotonic, time.sleep = _time, _monotonic, _sleep
@@ -60,8 +62,8 @@ def _program() -> None:
     import triptych.providers.url_safety
     import triptych.storage.sqlite
 
-    real_clock, real_wire, real_run = (
-        triptych.jobs.database_opening.SystemClock,
+    real_open, real_wire, real_run = (
+        triptych.jobs.service.open_with_clock,
         triptych.jobs.service.ProviderClient,
         triptych.providers.client.ProviderClient.run,
     )
@@ -69,8 +71,11 @@ def _program() -> None:
     real_boot_id = triptych.storage.sqlite.boot_id
     real_advance = triptych.jobs.submission.Submission.advance
 
-    def clock() -> Any:
-        return here().clock() if here() else real_clock()
+    def open_with_clock(config: Any) -> Any:
+        if here() is None:
+            return real_open(config)
+        database = config.open_database()
+        return Opened(database, database.clock(here().clock()), is_shared=False)
 
     def provider_client(**options: Any) -> Any:
         world = here()
@@ -111,7 +116,7 @@ def _program() -> None:
 
     triptych.storage.sqlite.boot_id = boot_id
     triptych.jobs.submission.Submission.advance = advance  # type: ignore[method-assign]
-    triptych.jobs.database_opening.SystemClock = clock  # type: ignore[assignment, misc]
+    triptych.jobs.service.open_with_clock = open_with_clock
     triptych.jobs.service.ProviderClient = provider_client  # type: ignore[assignment, misc]
     triptych.providers.client.ProviderClient.run = run  # type: ignore[method-assign]
     triptych.providers.url_safety.getproxies = dict

@@ -39,6 +39,7 @@ from simulation.providers import NAMES, WALL_S, Accepted, Provider, plain_pictur
 from simulation.sets import has_sets
 from simulation.strangers import Stranger
 from simulation.themes import TABLES, theme_of
+from triptych.core.clock import SystemClock
 from triptych.storage.async_store import Hop
 
 T = TypeVar("T")
@@ -49,15 +50,19 @@ REST_S = 4000.0
 """Longest time until every job has ended, after the faults have: the longest deadline twice over."""
 _ADDRESS = re.compile(r"(?<=cancel scope )[0-9a-f]+|0x[0-9a-f]{6,}")
 DAY_S = 86_400.0
+STEP_S = 3.0
+"""How far the clocks of two database servers differ at most."""
 LATE_S = 300.0
 """So long a charge, or an image, may come after the others."""
+ON_POSTGRES = 0.1
+"""The share of the worlds whose database is PostgreSQL, if nobody chooses."""
 UNSETTLED = (
     "SELECT id FROM predictions WHERE state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL AND attempts < 6"
 )
 UNFINISHED = "SELECT id, state FROM predictions WHERE state NOT IN ('done', 'failed', 'cancelled', 'uncertain')"
 
 
-class Clock:
+class Clock(SystemClock):
     """A server's clocks: its machine's."""
 
     def __init__(self, machine: Machine) -> None:
@@ -153,9 +158,19 @@ class World:
     """Everything there is, for one seed; `run` lets it live and returns what the audit found."""
 
     def __init__(
-        self, seed: int, *, only: Collection[str] | None = None, without: Collection[str] = (), trace: bool = False
+        self,
+        seed: int,
+        *,
+        only: Collection[str] | None = None,
+        without: Collection[str] = (),
+        trace: bool = False,
+        database: str = "",
     ) -> None:
         self.seed = seed
+        drawn = "postgres" if self.chance("database").random() < ON_POSTGRES else "sqlite"
+        self.database = database or drawn
+        self.postgres: Any = None
+        """The server's view of the database, where it is PostgreSQL."""
         self.violations: list[tuple[str, str]] = []
         self.spoil: Callable[[World], None] | None = None
         """What a test does to the books before they are audited."""
@@ -167,7 +182,7 @@ class World:
         self.directory = ""
         self.accepted: list[Accepted] = []
         self.drawn: dict[str, tuple[str, str, int]] = {}
-        self.connections: list[sqlite3.Connection] = []
+        self.connections: list[Any] = []
         self.processes: list[Process] = []
         self.uploads: Counter[str] = Counter()
         """Uploads that were sent, by the call that they were sent for."""
@@ -196,6 +211,10 @@ class World:
 
         root = "/dev/shm" if Path("/dev/shm").is_dir() else None
         self.directory = tempfile.mkdtemp(prefix="triptych-world-", dir=root)
+        if self.database == "postgres":
+            from simulation import postgres
+
+            self.postgres = postgres.Engine(self)
         self.loop = Loop(self.chance("order"))
         here.enter(self)
         log = _Log(self)
@@ -218,10 +237,12 @@ class World:
             logger.removeHandler(log)
             self.loop.end()
             asyncio.set_event_loop(None)
-            for connection in self.connections:
+            for connection in list(self.connections):
                 connection.close()
             self.reader.close()
             here.leave()
+            if self.postgres:
+                self.postgres.close()
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def _make(self) -> None:
@@ -253,6 +274,7 @@ class World:
             without=self._without,
             catalogues=[name for name in names if self.extras and name in SHARED],
         )
+        self._plan_for_postgres()
         for spell in self.faults.spells:
             spell.met = lambda what, spell=spell: self._met(spell, what)  # type: ignore[misc]
         budgets = theme.budgets_usd or (None, Decimal(10), Decimal(10), Decimal(1), Decimal("0.3"))
@@ -261,7 +283,9 @@ class World:
         self.models = "live" if self.extras and self.chance("models").random() < 0.9 else "builtin"
         self.providers = {name: Provider(self, name, chance) for name in names}
         self._hosts = {provider.host: provider for provider in self.providers.values()}
-        self.reader = Reader(self.home / "triptych.db", lambda: self.loop.now)
+        self.reader: Any = Reader(self.home / "triptych.db", lambda: self.loop.now)
+        if self.postgres:
+            self.reader = self.postgres.reader()
         self.disk = Disk(self, self.home)
         self.servers = [Server(self, f"s{n}") for n in range(1, servers + 1)]
         self.clients = [Client(self, f"c{n}") for n in range(1, chance.choice((2, 3, 4, 5)) + 1)]
@@ -269,6 +293,18 @@ class World:
         self.tell(f"{theme.name}; providers {', '.join(names)}; {servers} servers; rates {self.faults.rates}")
         for spell in self.faults.spells:
             self.tell(f"plan {spell}")
+
+    def _plan_for_postgres(self) -> None:
+        """Add what happens to a database server alone."""
+        if not self.postgres or not any(self.faults.rates.values()):
+            return
+        from simulation.postgres import plan
+
+        chance = self.chance("postgres")
+        for n, (kind, begin_s, end_s) in enumerate(plan(chance, self.until_s)):
+            spell = Spell(f"spell:postgres:{n}", kind, begin_s, end_s, random.Random(chance.random()))
+            if self.faults.allowed(spell.id):
+                self.faults.spells.append(spell)
 
     def environ(self) -> dict[str, str]:
         settings = {
@@ -278,6 +314,8 @@ class World:
             "TRIPTYCH_CONFIRM_USD": str(self.confirm_usd),
             "TRIPTYCH_MODELS": self.models,
         }
+        if self.postgres:
+            settings["TRIPTYCH_DATABASE_URL"] = self.postgres.url
         for provider in self.providers.values():
             settings |= provider.environ()
         return settings
@@ -423,11 +461,17 @@ class World:
     def _begin(self, spell: Spell) -> None:
         kind, lasts_s = spell.kind, spell.end_s - spell.begin_s
         if kind == "database locked":
-            held = hold_lock(self.home / "triptych.db") if (self.home / "triptych.db").exists() else None
+            file = self.home / "triptych.db"
+            held: Any = self.postgres.hold_lock() if self.postgres else hold_lock(file) if file.exists() else None
             if held:
                 self._met(spell, "")
                 self.connections.append(held)
                 self.loop.at(min(lasts_s, max(0.0, self.until_s - self.loop.now)), lambda: let_go(held))
+        elif kind.startswith("postgres"):
+            self._met(spell, "")
+            if kind != "postgres has too many connections":
+                steps = kind == "postgres fails over"
+                self.postgres.restart(spell.chance.uniform(-STEP_S, STEP_S) if steps else self.postgres.ahead_s)
         elif kind.startswith("wall clock"):
             hours = spell.chance.choice((0.02, 0.2, 1, 2, 25))
             forward = kind.endswith("forward")
@@ -468,7 +512,7 @@ class World:
 
     def _close_all(self) -> None:
         self.reader.close()
-        for connection in self.connections:
+        for connection in list(self.connections):
             connection.close()
         self.connections.clear()
 
@@ -477,7 +521,8 @@ class World:
         for connection in [c for c in self.connections if getattr(c, "process", None) is process]:
             with suppress(sqlite3.Error):
                 connection.close()
-            self.connections.remove(connection)
+            if connection in self.connections:
+                self.connections.remove(connection)
 
     def server(self, name: str) -> Server:
         return next(server for server in self.servers if server.name == name)
@@ -497,7 +542,7 @@ class World:
 
     def hop(self) -> Hop:
         """Return what runs one server's calls of its store: in virtual time, each beginning a drawn moment later."""
-        limiter = anyio.CapacityLimiter(1)
+        limiter = anyio.CapacityLimiter(self.chance("threads").choice((1, 2, 4, 8)) if self.postgres else 1)
 
         async def hop(call: Callable[[], T], /) -> T:
             async with limiter:
@@ -525,6 +570,8 @@ class World:
 
     def scrubbed(self, text: str) -> str:
         """Return a text without what no seed decides: addresses in memory, and where the world's files lie."""
+        if self.postgres:
+            text = text.replace(self.postgres.directory, "…")
         return _ADDRESS.sub("…", text.replace(self.directory, "…"))
 
     def wrong(self, what: str, detail: str) -> None:

@@ -251,7 +251,7 @@ class Case:
         """Stop the API afterwards."""
         try:
             with (
-                mock.patch.object(client, "_client", _client),
+                mock.patch.object(client, "new_client", _client),
                 mock.patch.object(guarded_transport, "connections", crash_child.connections),
             ):
                 yield

@@ -37,13 +37,18 @@ SETTINGS = (
     "TRIPTYCH_MODELS",
     ALLOWED,
     "TRIPTYCH_BUDGET_USD",
+    "TRIPTYCH_OWNER_BUDGET_USD",
+    "TRIPTYCH_GROUP_BUDGETS_USD",
     "TRIPTYCH_CONFIRM_USD",
     "TRIPTYCH_PROXY_RESOLVES",
     "TRIPTYCH_LINKS",
     "TRIPTYCH_LOG_LEVEL",
+    "TRIPTYCH_LOG_FORMAT",
 )
 """The settings of a server that a host starts; `settings` adds those of the network and the providers."""
 NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+DATABASE = "TRIPTYCH_DATABASE_URL"
+"""It may hold a password."""
 OBJECTS = "TRIPTYCH_OBJECTS_URL"
 OF_OBJECTS = (OBJECTS, "AWS_ENDPOINT_URL", "AWS_REGION", "AZURE_STORAGE_ACCOUNT_NAME", "GOOGLE_SERVICE_ACCOUNT")
 KEYS_OF_OBJECTS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_ACCOUNT_KEY")
@@ -243,7 +248,7 @@ def settings(machine: Machine) -> dict[str, str]:
     # Windows knows one name for both spellings.
     lower = [] if machine.platform == "win32" else [name.lower() for name in NETWORK if name.endswith("_PROXY")]
     of_store = OF_OBJECTS if machine.environ.get(OBJECTS, "").strip() else ()
-    names = (*bases, *SETTINGS, *NETWORK, *lower, *of_store)
+    names = (*bases, *SETTINGS, DATABASE, *NETWORK, *lower, *of_store)
     return {name: machine.environ[name] for name in names if machine.environ.get(name, "").strip()}
 
 
@@ -259,7 +264,9 @@ def stdio_entry(
     entry: dict[str, Any] = {"type": "stdio"} if host.typed else {}
     entry |= {"command": start[0], "args": list(start[1:])}
     here = settings(machine)
-    referred = [name for name in here if project or (name not in SETTINGS and _has_login(here[name]))]
+    referred = [
+        name for name in here if project or name == DATABASE or (name not in SETTINGS and _has_login(here[name]))
+    ]
     plain = {name: value for name, value in here.items() if name not in referred}
     if allow:
         plain[ALLOWED] = with_directories(plain.get(ALLOWED, ""), allow, machine)

@@ -124,8 +124,12 @@ class Catalogues:
         while True:
             woken = self._wanted.next
             for name, account in self._accounts.items():
-                if self._may_try(name) and self._is_due((await self.known()).get(name)):
-                    await self.refresh(account)
+                try:
+                    if self._may_try(name) and self._is_due((await self.known()).get(name)):
+                        await self.refresh(account)
+                except Exception:  # such as a thread that cannot start: the service goes on
+                    self._failed_s[name] = self._clock.monotonic()
+                    log.exception("internal error while keeping the catalogue of %s", name)
             await self._clock.wait(woken, LOOK_S)
 
     def _may_try(self, name: str) -> bool:

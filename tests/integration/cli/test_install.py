@@ -210,7 +210,8 @@ def test_every_setting_that_is_read_is_carried(tmp_path: Path) -> None:
             return default
 
     read_settings(Environment())
-    of_http_alone = {"TRIPTYCH_AUTH_TOKEN", "TRIPTYCH_PUBLIC_URL"}
+    of_http_alone = {name for name in asked if name.startswith(("TRIPTYCH_OAUTH_", "TRIPTYCH_METRICS"))}
+    of_http_alone |= {"TRIPTYCH_AUTH_TOKEN", "TRIPTYCH_PUBLIC_URL", "TRIPTYCH_WEBHOOKS"}
     every = machine(tmp_path, **dict.fromkeys(asked, "x"))
     assert set(mcp_clients.settings(every)) == asked - set(mcp_clients.key_variables()) - of_http_alone
 
@@ -264,6 +265,15 @@ def test_a_proxys_password_is_referred_to_like_a_key(
         assert ids == ["triptych-atlascloud-api-key", "triptych-https-proxy"]
     if host == "claude-desktop":
         assert "To be filled in there: ATLASCLOUD_API_KEY, HTTPS_PROXY." in shown.out
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("url", [f"postgresql://me:{KEY}@db/triptych", f"postgresql://db/triptych?password={KEY}"])
+def test_a_databases_password_is_referred_to_like_a_key(host: str, url: str, tmp_path: Path) -> None:
+    here = machine(tmp_path, TRIPTYCH_DATABASE_URL=url)
+    put(host, here)
+    text = HOSTS[host].user(here).read_text("utf-8")
+    assert KEY not in text and "TRIPTYCH_DATABASE_URL" in text
 
 
 @pytest.mark.parametrize("host", HOSTS)

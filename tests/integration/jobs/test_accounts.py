@@ -118,7 +118,7 @@ async def test_an_idle_server_runs_two_reads_and_takes_no_lock(
                 await anyio.sleep(0.001)
             tasks.cancel_scope.cancel()
     statements = {" ".join(sql.split()[:4]) for sql in said}
-    assert statements == {"-- For each account", "SELECT job_id, directory FROM"}, statements
+    assert statements == {"SELECT accounts.*, steps.state, (SELECT", "SELECT job_id, directory FROM"}, statements
 
 
 async def test_no_key_reaches_the_database(make_service: MakeService, atlas: Emulator, coffee: str) -> None:

@@ -243,6 +243,32 @@ async def test_it_is_read_again_after_a_day(make_service: MakeService, atlas: Em
     assert reads(atlas) == 3
 
 
+async def test_a_thread_that_cannot_start_ends_no_service(
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, failures = catalogues.private_files.make_directory, [RuntimeError("can't start new thread")]
+
+    def make_directory(directory: Path) -> None:
+        if failures:
+            raise failures.pop()
+        make(directory)
+
+    async with make_service(atlas, **LIVE) as service:
+        monkeypatch.setattr(catalogues.private_files, "make_directory", make_directory)
+        begun, wait, end = clock.now(), clock.wait, anyio.CancelScope()
+
+        async def wait_until_the_second_look(event: anyio.Event, seconds: float) -> None:
+            await wait(event, seconds)
+            if clock.now() - begun > timedelta(seconds=2 * catalogues.LOOK_S):
+                end.cancel()
+                await anyio.lowlevel.checkpoint()
+
+        clock.wait = wait_until_the_second_look  # type: ignore[method-assign]
+        with end:
+            await service.catalogues.keep()
+    assert not failures and reads(atlas) == 1
+
+
 async def test_a_call_reads_no_complete_catalogue_again(
     make_service: MakeService, atlas: Emulator, clock: FakeClock
 ) -> None:
