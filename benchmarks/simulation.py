@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     if asked.hunt is not None:
         from simulation import hunt
 
-        hunt.hunt(asked.first, asked.seeds)
+        hunt.hunt(asked.first, asked.seeds, asked.database)
         return 0
     from simulation import report
 
@@ -64,9 +64,7 @@ def main(argv: list[str]) -> int:
         return report.one_seed(
             asked.seed, only, without, quiet=asked.quiet, spoils=asked.spoil, database=asked.database
         )
-    return report.many_seeds(
-        asked.first, asked.seeds, asked.jobs, reduces=not asked.no_reduce, database=asked.database
-    )
+    return report.many_seeds(asked.first, asked.seeds, asked.jobs, reduces=not asked.no_reduce, database=asked.database)
 
 
 if __name__ == "__main__":
