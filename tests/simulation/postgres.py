@@ -307,6 +307,8 @@ class Connection(psycopg.Connection[Any]):
             raise Killed
         text, values, self._text, self._values = self._text, self._values, "", None
         word = _word(text)
+        if word == "BEGIN":  # also where nobody waits for what they hold
+            world.postgres.end_idle()
         if self.is_overdue():
             self.lose()
         world.seam(self.process, f"db.{word.lower()}")

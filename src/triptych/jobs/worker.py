@@ -39,6 +39,8 @@ MAX_STEPS_AT_ONCE = 32
 MAX_STEPS_PER_PROVIDER = 12
 FINISH_S = 1.0
 """How long a stopping worker lets its steps go on. Work that is cut off goes on elsewhere when its lease has ended."""
+TAKEN_PAUSE_S = 0.1
+"""The wait after a claim that got nothing though something is due: another process has it in a transaction."""
 DB_POLL_INTERVAL_S = 1.0
 """How often the database is read for changes by other processes."""
 
@@ -193,7 +195,9 @@ class Worker:
 
         claims, look = await self._store.run(claim_due)
         self._held.update({claim.prediction.id: claim for claim in claims})
-        self._due_s = look.due_at
+        self._due_s, now_s = look.due_at, self._clock.monotonic()
+        if not claims and look.due_at is not None and look.due_at <= now_s:
+            self._due_s = now_s + TAKEN_PAUSE_S
         self._polling.update(look)
         for claim in claims:
             self._tell_lag(claim.prediction)

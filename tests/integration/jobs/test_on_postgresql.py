@@ -13,6 +13,7 @@ from typing import NoReturn, cast
 
 import anyio
 import anyio.lowlevel
+import psycopg
 import pytest
 
 from support import poolers, postgres
@@ -79,6 +80,16 @@ async def test_a_thread_that_cannot_start_ends_no_service(what: str, url: str) -
         else:
             await database_opening.keep_listening(opened, cast("Hop", no_thread), lambda job_id: None)
     assert failures >= 2
+
+
+async def test_a_due_row_that_another_one_holds_is_not_asked_for_at_once(url: str, tmp_path: Path) -> None:
+    async with open_service(config(tmp_path, url), work=False) as service:
+        await made(service)
+        with psycopg.connect(url) as other:
+            other.execute("SELECT id FROM predictions FOR UPDATE")
+            assert not await service.worker.step()
+            assert service.worker._idle_s() > 0.05
+        assert await service.worker.step()
 
 
 # -- poolers -----------------------------------------------------------------------------------------------------------
