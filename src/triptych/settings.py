@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -235,7 +236,10 @@ def _group_budgets_usd(environ: Mapping[str, str]) -> dict[str, Decimal]:
     variable, found = "TRIPTYCH_GROUP_BUDGETS_USD", {}
     for item in filter(None, map(str.strip, environ.get(variable, "").split(","))):
         name, _, amount = (part.strip() for part in item.rpartition("="))
-        usd = _money({variable: amount}, variable, None) if name and amount else None
+        usd = None
+        if name and amount:
+            with suppress(errors.BadRequest):
+                usd = _money({variable: amount}, variable, None)
         if usd is None or name in found:
             raise errors.BadRequest(
                 f"{variable} must be groups with their amounts in US dollars, each group once, such as "

@@ -155,7 +155,7 @@ def prune(screen: Screen, older_than: timedelta, unsaved: bool, yes: bool) -> Ex
 @click.command("revoke-urls")
 @command
 def revoke_urls(screen: Screen) -> Exit:
-    """End every image URL that an HTTP server on this directory has signed."""
+    """End every image URL that an HTTP server on this database has signed."""
     from triptych.storage.jobs import Store
 
     config = read_config()

@@ -1,7 +1,8 @@
 """Check an installation: versions, settings, directories, providers, clock.
 
 Rules: a key is never shown, not even in part. Nothing is paid, and nothing is left in TRIPTYCH_HOME but the database
-itself, brought up to date. A missing setting is not a fault. Every fault says how to mend it.
+itself, brought up to date; a PostgreSQL database is not migrated. A missing setting is not a fault. Every fault says
+how to mend it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from triptych.providers.client import Account, ProviderClient
 from triptych.providers.url_safety import LOOPBACK
 from triptych.settings import Settings
 from triptych.settings import read as read_settings
+from triptych.storage.database import open_postgres
 from triptych.storage.jobs import Store
 
 LITTLE_DISK_BYTES = 500_000_000
@@ -146,11 +148,17 @@ def _home(setup: ServiceConfig) -> Iterator[Check]:
 
 
 def _database(setup: ServiceConfig) -> Check:
-    path = setup.home / "triptych.db"
+    path, url = setup.home / "triptych.db", setup.database_url
     if not setup.database_url and not path.exists():
         return Check(about="database", state="off", found="does not exist yet; the first use creates it")
     try:
-        with closing(Store(setup.open_database(), setup.home / "images")) as store:
+        # Other machines use a server's tables too: `triptych db migrate` changes them, a check does not.
+        shared = open_postgres(url.get_secret_value(), migrate=False) if url else None
+        with closing(Store(shared or setup.open_database(), setup.home / "images")) as store:
+            if shared and not shared.versions()[0]:
+                found = "PostgreSQL, without tables; triptych db migrate or the first start makes them"
+                return Check(about="database", state="off", found=found)
+            store.require_current()
             store.check()
             if differences := store.differences():
                 store.recount()
@@ -164,7 +172,7 @@ def _database(setup: ServiceConfig) -> Check:
         return Check(about="database", state="fault", found=error.found, mend=error.mend)
     except errors.TriptychError as error:
         return Check(about="database", state="fault", found=error.message)
-    found = "PostgreSQL, with the tables of this version" if setup.database_url else ""
+    found = "PostgreSQL, with the tables of this version" if url else ""
     return Check(about="database", state="ok", found=found or f"whole, {path.stat().st_size / 1e6:.1f} MB")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
@@ -16,6 +17,7 @@ _URL = (
     f"{VARIABLE} must be postgresql://user:password@host:5432/database. Write special characters of the user name and "
     "the password as percent codes (@ as %40, : as %3A, / as %2F, # as %23, % as %25)."
 )
+_LIBPQ_ASKS = re.compile(r"\s*Is the server running [^?]*\?")
 _AGAIN = "Triptych asks again; the work goes on when the database answers."
 
 
@@ -56,6 +58,7 @@ class Target:
         found = str(text)
         for secret in sorted(self._secrets, key=len, reverse=True):
             found = found.replace(secret, "…")
+        found = _LIBPQ_ASKS.sub("", found)  # our own sentence says so
         return line(found.strip().removeprefix("connection failed: "), 250)
 
     def error(self, error: psycopg.Error) -> errors.Outage:

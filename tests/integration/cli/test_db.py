@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from support import postgres
+from support import object_store, postgres
 from support.stored import add, prediction
 from triptych.cli import cli
 from triptych.cli.formatting import Exit
@@ -105,3 +105,28 @@ def test_an_outage_is_a_sentence_without_the_password(home: Path, monkeypatch: p
         assert away.exit_code
         assert "does not answer" in away.output
         assert "topsecret" not in away.output
+
+
+def test_doctor_migrates_no_shared_database(home: Path, url: str) -> None:
+    done = run("doctor", "--offline")
+    assert done.exit_code == Exit.DONE, done.output
+    assert "PostgreSQL, without tables" in done.output
+    assert "have version 0" in run("db", "check").output
+    run("db", "migrate")
+    assert "with the tables of this version" in run("doctor", "--offline").output
+
+
+def test_an_outage_is_asked_about_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIPTYCH_DATABASE_URL", f"postgresql://me@127.0.0.1:{postgres.free_port()}/db")
+    assert run("jobs").output.count("Is the server running") == 1
+
+
+def test_a_copied_homes_files_go_into_the_object_store(home: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("generate", "-p", "a red fox", "-n", "2", "--provider", "draft", "--yes").exit_code == Exit.DONE
+    assert run("jobs").exit_code == Exit.DONE
+    with object_store.bucket() as bucket:
+        for name, value in bucket.environ.items():
+            monkeypatch.setenv(name, value)
+        done = run("objects", "copy")
+        assert "Copied 2 images" in done.output, done.output
+        assert len(bucket.stored()) == 2

@@ -411,7 +411,7 @@ assert not found, found
         ),
         ({"TRIPTYCH_OAUTH_ISSUER": "https://a", "TRIPTYCH_OAUTH_SCOPE_PREFIX": '"'}, "TRIPTYCH_OAUTH_SCOPE_PREFIX is"),
         ({"TRIPTYCH_GROUP_BUDGETS_USD": "design"}, "design=20,press=5"),
-        ({"TRIPTYCH_GROUP_BUDGETS_USD": "design=x"}, "TRIPTYCH_GROUP_BUDGETS_USD must be"),
+        ({"TRIPTYCH_GROUP_BUDGETS_USD": "design=x"}, "design=20,press=5"),
         ({"TRIPTYCH_GROUP_BUDGETS_USD": "=5"}, "design=20,press=5"),
         ({"TRIPTYCH_GROUP_BUDGETS_USD": "a=none"}, "design=20,press=5"),
         ({"TRIPTYCH_GROUP_BUDGETS_USD": "a=1,a=2"}, "each group once"),
