@@ -24,14 +24,13 @@ def copy_objects(screen: Screen) -> Exit:
     """Copy the image files of this directory into the object store; the files stay."""
     from triptych.images.objects import Objects
     from triptych.jobs.object_copying import copy_files
-    from triptych.storage.sqlite import Database
 
     config = read_config()
     if not config.objects:
         raise errors.BadRequest(
             "TRIPTYCH_OBJECTS_URL is not set: it names the object store, such as s3://bucket/prefix."
         )
-    with closing(Database(config.home / "triptych.db")) as database:
+    with closing(config.open_database()) as database:
         result = copy_files(database, config.home, Objects(config.objects, SystemClock()))
     text = f"Copied {counted(result.copied, 'image')}, {result.bytes / 1e6:.1f} MB, to {config.objects.url}."
     if result.lost:

@@ -12,8 +12,8 @@ from pathlib import Path
 from triptych.images.naming import key_of
 from triptych.images.objects import Objects
 from triptych.jobs.results import CopyResult
+from triptych.storage.database import Database
 from triptych.storage.reads import IN_OBJECTS
-from triptych.storage.sqlite import Database
 
 
 def copy_files(db: Database, home: Path, objects: Objects) -> CopyResult:
