@@ -28,8 +28,8 @@ serve(settings.read(os.environ, remote=True), host="127.0.0.1", **options)
 WORK = """
 import os, anyio
 from triptych import settings
-from triptych.server import engine
-anyio.run(engine.work, settings.read(os.environ, remote=True))
+from triptych.server import worker_process
+anyio.run(worker_process.work, settings.read(os.environ, remote=True))
 """
 
 

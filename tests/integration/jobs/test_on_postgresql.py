@@ -82,7 +82,7 @@ async def test_changes_are_not_heard_through_a_pooler_and_jobs_still_end(kind: s
 async def test_a_change_at_one_process_is_told_at_another(url: str, tmp_path: Path) -> None:
     told = anyio.Event()
     async with (
-        open_service(config(tmp_path, url), engine=False) as asking,
+        open_service(config(tmp_path, url), worker=False) as asking,
         open_service(config(tmp_path, url)) as other,
     ):
         asking.watch(lambda job_id: told.set())
@@ -99,7 +99,7 @@ async def test_a_listener_that_is_cut_off_listens_again(
     heard: set[str] = set()
     with proxied(url) as (proxy, through):
         async with (
-            open_service(config(tmp_path, through), engine=False) as asking,
+            open_service(config(tmp_path, through), worker=False) as asking,
             open_service(config(tmp_path, url)) as other,
         ):
             asking.watch(heard.add)
