@@ -68,7 +68,7 @@ from triptych.storage.async_store import AsyncStore, Hop
 from triptych.storage.budget import Caps
 from triptych.storage.database import Database
 from triptych.storage.jobs import Store
-from triptych.storage.summaries import Seen
+from triptych.storage.summaries import Overview, Seen
 
 __all__ = ["Caller", "ImageService", "ObjectsPlace", "Request", "ServiceConfig", "SignedFile", "Terms", "open_service"]
 
@@ -322,6 +322,10 @@ class ImageService:
         Raises: `errors.OutOfLimits`.
         """
         return await self.store.run(spent, days, caller, moment(self._clock))
+
+    async def overview(self) -> Overview:
+        """Return the numbers of the whole installation, for monitoring."""
+        return await self.store.overview(moment(self._clock))
 
     async def making(self, job_id: str, caller: Caller = ANYONE) -> request_facts.JobRequest:
         """Return the request of a job.
