@@ -331,6 +331,8 @@ async def _simulate(shape: Shape, durations_s: Sequence[float], watched: bool) -
         here.store.plain._db.connection.execute("PRAGMA synchronous=OFF")  # a disk takes no simulated time anyway
         async with anyio.create_task_group() as work:
             work.start_soon(here.worker.run)
+            if watched:
+                work.start_soon(elsewhere.other_processes.run)
             for number in range(len(durations_s) // each):
                 job_id = _added(here, shape, number)
                 if not watched:
@@ -386,7 +388,7 @@ def _added(service: ImageService, shape: Shape, number: int) -> str:
         later_quotes=(Quote(Decimal("0.032"), exact=False),) * shape.lanes,
     )
     now: Moment = moment(LoopClock())
-    options = {"save_to": None, "again": True, "owner": None, "sources": ()}
+    options = {"save_to": None, "again": True, "owner": None, "budget_group": None, "sources": ()}
     job, predictions = create_job(plan, now=now, fingerprint=str(number), **options)
     service.store.plain.add_job(job, predictions, now=now, attach=False)
     service.worker.notifier.notify()

@@ -253,7 +253,7 @@ def mistakes(room: Path) -> list[str]:
     found = []
     for log in sorted(room.glob("*.log")):
         for line in log.read_text("utf-8", errors="replace").splitlines():
-            if "internal error" in line or "Traceback" in line or " ERROR " in line:
+            if "Traceback" in line or " ERROR " in line or " CRITICAL " in line:  # a provider's text is in warnings
                 found.append(f"{log.stem}: {line[:300]}")
     return found
 

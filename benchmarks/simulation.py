@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     if asked.hunt is not None:
         from simulation import hunt
 
-        hunt.hunt(asked.first, asked.seeds)
+        hunt.hunt(asked.first, asked.seeds, asked.database)
         return 0
     from simulation import report
 

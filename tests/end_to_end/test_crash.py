@@ -40,6 +40,12 @@ def test_a_killed_process_leaves_every_job_to_end_paid_once(
     assert (tally.uncertain == 0) == crash_matrix.KINDS[kind].recovers
 
 
+def test_on_postgresql_a_killed_process_leaves_every_job_paid_once(child: crash_matrix.Child, tmp_path: Path) -> None:
+    tally = crash_matrix.run(child, "atlas", "single", tmp_path, every=False, on_postgres=True)
+    assert not tally.violations, "\n".join(tally.violations)
+    assert tally.kills > 20 and tally.submits_seen == tally.submits_expected == tally.done == tally.jobs
+
+
 @pytest.mark.parametrize(("kind", "shape"), [("atlas", "chain"), ("ark", "sequence")])
 def test_a_power_cut_within_a_write_leaves_jobs_paid_once(
     child: crash_matrix.Child, kind: str, shape: str, tmp_path: Path

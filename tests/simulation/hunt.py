@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from simulation.mutants import MUTANTS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def hunt(first: int, seeds: int) -> None:
+def hunt(first: int, seeds: int, database: str = "") -> None:
     """Live seeds in this process, which has a mutant in it; print a JSON line for each: the seed, its violations.
 
     The parent ends this process when it has what it wants.
@@ -22,7 +24,7 @@ def hunt(first: int, seeds: int) -> None:
     from simulation.runner import many
 
     for seed in range(first, first + seeds):
-        tally = many([seed])
+        tally = many([seed], database)
         print(json.dumps([seed, tally.wrong.get(seed, [])]), flush=True)
 
 
@@ -47,11 +49,13 @@ def _broken(*arguments: str) -> Iterator[tuple[int, list[list[str]]]]:
 def found(name: str, first: int, seeds: int) -> tuple[int, int, str, str] | None:
     """Return how many seeds it took, the seed, the rule it broke and how; None if the mutant was not found."""
     lived = 0
-    for seed, violations in _broken("--hunt", name, "--first", str(first), "--seeds", str(seeds)):
+    database = next(mutant.database for mutant in MUTANTS if mutant.name == name)
+    chosen = ("--database", database) if database else ()
+    for seed, violations in _broken("--hunt", name, "--first", str(first), "--seeds", str(seeds), *chosen):
         lived += 1
         if not violations:
             continue
-        clean = next(_broken("--hunt", "", "--first", str(seed), "--seeds", "1"))[1]
+        clean = next(_broken("--hunt", "", "--first", str(seed), "--seeds", "1", *chosen))[1]
         rules = {what for what, _ in clean}
         for what, detail in violations:
             if what not in rules:

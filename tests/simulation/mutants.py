@@ -19,7 +19,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Patch:
-    """One replacement in one module; `.sql` names the statements that `triptych.storage.statements` reads."""
+    """One replacement in one module; `.sql` and `.postgres.sql` name the statements of each database."""
 
     module: str
     old: str
@@ -28,14 +28,15 @@ class Patch:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A mistake: its name, and what makes it."""
+    """A mistake: its name, what makes it, and the only database that shows it."""
 
     name: str
     patches: Sequence[Patch]
+    database: str = ""
 
 
-def _one(name: str, module: str, old: str, new: str) -> Mutant:
-    return Mutant(name, (Patch(module, old, new),))
+def _one(name: str, module: str, old: str, new: str, database: str = "") -> Mutant:
+    return Mutant(name, (Patch(module, old, new),), database)
 
 
 MUTANTS: Sequence[Mutant] = (
@@ -338,6 +339,34 @@ MUTANTS: Sequence[Mutant] = (
         "            case errors.Outage():\n                await self._record_lost_response",
         "            case errors.Outage() if False:\n                await self._record_lost_response",
     ),
+    _one(
+        "a commit whose answer is lost counts as written",
+        "triptych.storage.postgres",
+        'return bool(row and row["kept"])',
+        "return True",
+        "postgres",
+    ),
+    _one(
+        "a commit that arrives after the question about it is written",
+        "triptych.storage.postgres",
+        'connection.execute(_ASK, {"token": token})',
+        "pass",
+        "postgres",
+    ),
+    _one(
+        "two that ask for the last money are not kept apart",
+        "triptych.storage.jobs",
+        'self._db.lock("books")  # of two',
+        "pass  # of two",
+        "postgres",
+    ),
+    _one(
+        "a prediction that another process takes is taken as well",
+        ".postgres.sql",
+        "WHERE id IN (:ids) AND free_at <= :now FOR UPDATE SKIP LOCKED)",
+        "WHERE id IN (:ids))",
+        "postgres",
+    ),
 )
 
 
@@ -350,8 +379,9 @@ def patched(patch: Patch) -> str:
 
 
 def path_of(module: str) -> Path:
-    if module == ".sql":
-        return path_of("triptych.storage.sqlite").with_name("queries.sql")
+    if module.endswith(".sql"):
+        name = "queries.sql" if module == ".sql" else "queries_postgres.sql"
+        return path_of("triptych.storage.sqlite").with_name(name)
     found = importlib.util.find_spec(module)
     assert found
     assert found.origin
@@ -368,7 +398,7 @@ def put_in(mutant: str | Mutant) -> None:
     sources: dict[str, str] = {}
     for patch in mutant.patches:
         patched(patch)  # it applies
-        if patch.module == ".sql":
+        if patch.module.endswith(".sql"):
             # The statements are read as text: what reads them replaces in them.
             reads = 'text = files("triptych.storage").joinpath(name).read_text("utf-8")'
             source = path_of("triptych.storage.statements").read_text("utf-8")

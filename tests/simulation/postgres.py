@@ -129,7 +129,7 @@ class Engine:
         self.url = self._server.url(NAME)
         self.directory = str(self._server.directory)
         self._admin = real_connect(psycopg.Connection, self.url, autocommit=True)
-        self.waiting: dict[Connection, None] = {}
+        self.waiting: dict[Connection | Late | Ghost, None] = {}
         self.ahead_s = 0.0
         """How far the server's clock is ahead of true time."""
 
@@ -152,19 +152,30 @@ class Engine:
     def settle(self) -> None:
         """Return once every statement that waited has its answer, or waits again."""
         while self.waiting:
-            pids = [connection.pid for connection in self.waiting]
-            active = self._admin.execute(
-                "SELECT 1 FROM pg_stat_activity WHERE pid = ANY(%s) AND state = 'active' "
-                "AND cardinality(pg_blocking_pids(pid)) = 0",
-                [pids],
-            ).fetchone()
-            if not active:
+            found = self._admin.execute(
+                "SELECT pid, state = 'active' AND cardinality(pg_blocking_pids(pid)) = 0 FROM pg_stat_activity "
+                "WHERE pid = ANY(%s)",
+                [[waits.pid for waits in self.waiting]],
+            ).fetchall()
+            present = {pid for pid, _ in found}
+            for waits in list(self.waiting):
+                if waits.pid not in present:
+                    self.waiting.pop(waits)
+            if not any(goes_on for _, goes_on in found):
                 return
 
     def gone(self, pid: int) -> None:
-        """Return once a session has ended, and what waited for it goes on."""
-        while self._admin.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone():
-            pass
+        """Return once a session has ended, and what waited for it goes on; one that waits for a lock notices late."""
+        while True:
+            row = self._admin.execute(
+                "SELECT state = 'active' AND cardinality(pg_blocking_pids(pid)) > 0 FROM pg_stat_activity "
+                "WHERE pid = %s",
+                [pid],
+            ).fetchone()
+            if row and row[0]:
+                self.waiting[Ghost(pid)] = None
+            if not row or row[0]:
+                break
         self.settle()
 
     def in_a_circle(self, connection: Connection) -> bool:
@@ -203,6 +214,13 @@ class Engine:
             held.close()
             return None
         return held
+
+
+class Ghost:
+    """A session that waits for a lock and whose client is gone."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
 
 
 class Locker(psycopg.Connection[Any]):
@@ -282,8 +300,11 @@ class Connection(psycopg.Connection[Any]):
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         world = self.world
-        if world is None or world.loop.over:
+        if world is None:
             return super().wait(gen, interval, timeout)
+        if world.loop.over:
+            gen.close()
+            raise Killed
         text, values, self._text, self._values = self._text, self._values, "", None
         word = _word(text)
         if self.is_overdue():
@@ -408,20 +429,43 @@ class Connection(psycopg.Connection[Any]):
 
     def _arrive_later(self, text: str, late_s: float) -> None:
         """Break the connection for the client; the server gets one more text on it."""
-        session, engine, world = self.pgconn, self.world.postgres, self.world
-        dead = pq.PGconn.connect_start(b"host=/nowhere")
-        dead.finish()
-        self.pgconn, self.lost, reserves = dead, True, self.reserves
+        late = Late(self, text)
+        self.pgconn, self.lost = pq.PGconn.connect_start(b"host=/nowhere"), True
+        self.pgconn.finish()
+        self.world.loop.at(late_s, late.arrive)
 
-        def arrive() -> None:
-            session.exec_(text.encode())
-            if reserves:
-                world.reserved()
-            world.note(f"late COMMIT: {session.transaction_status == pq.TransactionStatus.IDLE}")
-            session.finish()
-            engine.gone(self.pid)
 
-        world.loop.at(late_s, arrive)
+class Late:
+    """A session whose client is gone, and the text that is still on its way to it."""
+
+    def __init__(self, client: Connection, text: str) -> None:
+        self.pid, self._session = client.pid, client.pgconn
+        self._world, self._text, self._reserves = client.world, text, client.reserves
+
+    def arrive(self) -> None:
+        """Let the text arrive."""
+        self._session.send_query(self._text.encode())
+        self._session.flush()
+        self._answer()
+
+    def _answer(self) -> None:
+        world, engine, session = self._world, self._world.postgres, self._session
+        engine.waiting.pop(self, None)
+        while session.is_busy():
+            if _ready(session.socket, 1, NEAR_S):
+                session.consume_input()
+            elif engine.blockers(self.pid):
+                engine.waiting[self] = None
+                engine.end_idle()
+                world.loop.at(LOOK_S, self._answer)
+                return
+        while session.get_result():
+            pass
+        if self._reserves:
+            world.reserved()
+        world.note(f"late COMMIT: {session.transaction_status == pq.TransactionStatus.IDLE}")
+        session.finish()
+        engine.gone(self.pid)
 
 
 def _word(text: Any) -> str:

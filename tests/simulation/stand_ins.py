@@ -75,7 +75,7 @@ def _program() -> None:
         if here() is None:
             return real_open(config)
         database = config.open_database()
-        return Opened(database, database.clock(here().clock()))
+        return Opened(database, database.clock(here().clock()), is_shared=False)
 
     def provider_client(**options: Any) -> Any:
         world = here()

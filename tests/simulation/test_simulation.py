@@ -37,6 +37,14 @@ def test_no_world_of_many_breaks_a_rule(first: int) -> None:
 
 
 @pytest.mark.slow
+def test_a_world_on_postgresql_is_the_same_each_time() -> None:
+    asked = ("--seed", "3", "--quiet", "--database", "postgres")
+    once, again = simulated(*asked), simulated(*asked, "--after", "3")
+    assert once.returncode == 0, once.stdout + once.stderr
+    assert "trace " in once.stdout and again.stdout == once.stdout
+
+
+@pytest.mark.slow
 def test_a_seed_is_the_same_world_wherever_it_runs() -> None:
     alone = simulated("--seed", "12", "--quiet").stdout
     assert "trace " in alone

@@ -9,8 +9,9 @@ as they are reached. One line answers it when the process is dead: its exit stat
 The first process only imports, and forks for each case; where there is no safe fork each case is a fresh process.
 
 A moment is before and after each persist point (a committed transaction, a write alone, a file moved or linked into its
-place), the middle of each file that is written, each request once its last byte has left, each answer once its head has
-come, and each event of a stream.
+place), on PostgreSQL also once a COMMIT or a write alone has left and its answer has not come, the middle of each file
+that is written, each request once its last byte has left, each answer once its head has come, and each event of a
+stream.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import functools
 import gc
 import json
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -34,6 +36,8 @@ from unittest import mock
 
 import anyio
 import PIL.Image
+import psycopg
+import psycopg.waiting
 
 from support import machine
 from support.stored import sqlite_of
@@ -109,6 +113,59 @@ class Connection:
             self._moments.note_log(self._log.stat().st_size if self._log.exists() else 0)
             return self._moments.around(f"write of {self._first}", lambda: self._db.execute(sql, *values))
         return self._db.execute(sql, *values)
+
+
+class PostgresConnection(psycopg.Connection[Any]):
+    """A connection to PostgreSQL, with its writes counted: before each, once it has left, and after the answer."""
+
+    moments: Moments | None = None
+    _first = ""
+    _label = ""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        text = str(query)
+        alone = self.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        if alone:
+            self._first = ""
+        written = re.search(r"(?:^|; )(?:INSERT INTO|UPDATE|DELETE FROM) (\w+)", text)
+        if written and not self._first:
+            state = params.get("state") if isinstance(params, dict) else None
+            self._first = written[1] + (f" ({state})" if state else "")
+        ends = text.endswith("COMMIT") or (alone and written)
+        if not self.moments or not ends or not self._first:
+            return super().execute(query, params, **options)
+        self._label = f"write of {self._first}"
+        try:
+            return self.moments.around(self._label, lambda: super(PostgresConnection, self).execute(query, params))
+        finally:
+            self._label = ""
+
+    def wait(self, gen: Any, *options: Any, **more: Any) -> Any:
+        return super().wait(self._watched(gen) if self._label else gen, *options, **more)
+
+    def _watched(self, gen: Any) -> Any:
+        """Wait as `gen` does, with a moment once the whole statement has left and its answer has not come."""
+        ready = None
+        try:
+            while True:
+                state = gen.send(ready)
+                if state == psycopg.waiting.WAIT_R and self._label and self.moments:
+                    label, self._label = self._label, ""
+                    self.moments.reach(f"sent {label}")
+                ready = yield state
+        except StopIteration as end:
+            return end.value
+
+
+def watch_postgres(moments: Moments) -> None:
+    connect = psycopg.Connection.connect.__func__  # type: ignore[attr-defined]
+
+    def connected(cls: Any, **options: Any) -> Any:
+        made = connect(PostgresConnection, **options)
+        made.moments = moments
+        return made
+
+    psycopg.Connection.connect = classmethod(connected)  # type: ignore[assignment, arg-type]
 
 
 class JumpingClock:
@@ -209,16 +266,20 @@ connections = functools.partial(guarded_transport.connections, verify=NO_TLS)
 
 def no_flushes(service: ImageService) -> None:
     """Leave flushing to the system: a killed process loses nothing by it, and most of a case's time goes there."""
+    if service.config.database_url:
+        return
     sqlite_of(service.store.plain).connection.execute("PRAGMA synchronous=OFF")
 
 
 async def work(case: dict[str, Any]) -> None:
     clock, moments = JumpingClock(), Moments(case["fatal"], Path(case["trace"]))
+    watch_postgres(moments)
     with mock.patch.object(migrations, "migrate", machine.copy_migrated):
         service = ImageService(settings.read(case["environ"]).setup, clock)
     no_flushes(service)
-    database = sqlite_of(service.store.plain)
-    database.connection = Connection(database.connection, moments)  # type: ignore[assignment]
+    if not service.config.database_url:
+        database = sqlite_of(service.store.plain)
+        database.connection = Connection(database.connection, moments)  # type: ignore[assignment]
     watch_files(moments)
     watch_requests(moments)
     terms = Terms(wait_s=0, save_to=case["save_to"])

@@ -30,10 +30,10 @@ from urllib.parse import urlsplit
 import anyio
 
 import triptych_emulators
-from support import crash_child
+from support import crash_child, postgres
 from support.clocks import when
 from support.jobs import ANY, Options, edit_chain, edit_sequence
-from support.stored import sqlite_of
+from support.stored import write
 from triptych import providers, settings
 from triptych.core.models import Prediction, State, Status
 from triptych.jobs.results import JobResult
@@ -123,11 +123,15 @@ def ready_child() -> Iterator[Child]:
         child.stdin.close()
 
 
-def run(child: Child, kind: str, shape: str, root: Path, *, every: bool) -> Tally:
-    """Kill one job of this shape at its moments and return what was seen; without `every`, only at telling ones."""
-    moments = moments_of(child, kind, shape, root)
+def run(child: Child, kind: str, shape: str, root: Path, *, every: bool, on_postgres: bool = False) -> Tally:
+    """Kill one job of this shape at its moments and return what was seen; without `every`, only at telling ones.
+
+    With `on_postgres` the process that goes on has another home: it gets the database and the images.
+    """
+    moments = moments_of(child, kind, shape, root, on_postgres)
     fatal = range(1, len(moments) + 1) if every else _telling(moments)
-    return _judged(child, kind, shape, len(moments), [Case(kind, shape, root / str(n), n) for n in fatal])
+    cases = [Case(kind, shape, root / str(n), n, on_postgres=on_postgres) for n in fatal]
+    return _judged(child, kind, shape, len(moments), cases)
 
 
 def cut_power(child: Child, kind: str, shape: str, root: Path) -> Tally:
@@ -140,9 +144,9 @@ def cut_power(child: Child, kind: str, shape: str, root: Path) -> Tally:
     return _judged(child, kind, shape, len(moments), [Case(kind, shape, root / str(n), n, cuts=True) for n in writes])
 
 
-def moments_of(child: Child, kind: str, shape: str, root: Path) -> list[str]:
+def moments_of(child: Child, kind: str, shape: str, root: Path, on_postgres: bool = False) -> list[str]:
     """Return the moments of a job that is let live to its end."""
-    whole = Case(kind, shape, root / "whole", NEVER)
+    whole = Case(kind, shape, root / "whole", NEVER, on_postgres=on_postgres)
     tally = Tally(kind, shape)
     whole.kill(child).judge(tally)
     assert (tally.done, tally.violations) == (1, [])
@@ -179,10 +183,13 @@ def _telling(moments: Sequence[str]) -> list[int]:
 class Case:
     """One job that is killed at its moment number `fatal`, in a home of its own, at an emulated API of its own."""
 
-    def __init__(self, kind: str, shape: str, root: Path, fatal: int, *, cuts: bool = False) -> None:
+    def __init__(
+        self, kind: str, shape: str, root: Path, fatal: int, *, cuts: bool = False, on_postgres: bool = False
+    ) -> None:
         self.name, self.kind, self.shape, self.fatal, self._cuts = kind, KINDS[kind], SHAPES[shape], fatal, cuts
         self.root, self.home, self.out = root, root / "home", root / "out"
         self._trace = root / "moments"
+        self._on_postgres, self._database = on_postgres, ""
 
     @property
     def moments(self) -> list[str]:
@@ -191,6 +198,8 @@ class Case:
     def kill(self, child: Child) -> Case:
         """Let the child make the job and die; return once the API has done what had reached it."""
         self.root.mkdir(parents=True)
+        if self._on_postgres:
+            self._database = postgres.server().create()
         self._images = [_picture(self.root / f"{lane}.png", lane) for lane in range(self.shape.lanes)]
         self.api = triptych_emulators._emulated(self.name)(latency_s=0.0, max_side=48, **self.kind.switches)
         self._loopback = self.api.open("127.0.0.1", 0)
@@ -211,6 +220,9 @@ class Case:
         status = int(child.stdout.readline())
         assert status not in (0, 1), "the child was not killed"
         self._wait_until_idle()
+        if self._database:
+            self._wait_for_database()
+            self._move_on()
         if self._cuts:
             self._cut_power()
         return self
@@ -227,6 +239,20 @@ class Case:
             ):
                 time.sleep(0.001)
         while state.connections or state.tasks:
+            time.sleep(0.001)
+
+    def _move_on(self) -> None:
+        """Give the process that goes on another home, with the images and their parts of the killed one."""
+        before, self.home = self.home, self.root / "other home"
+        self.home.mkdir()
+        for name in ("images", "parts"):
+            if (before / name).exists():
+                (before / name).rename(self.home / name)
+
+    def _wait_for_database(self) -> None:
+        """Wait until the server has done all that had reached it, and has seen that the child is gone."""
+        name = f"'{self._database}'"
+        while postgres.server().execute(f"SELECT 1 FROM pg_stat_activity WHERE datname = {name}"):
             time.sleep(0.001)
 
     def _cut_power(self) -> None:
@@ -258,12 +284,15 @@ class Case:
         finally:
             self._loopback.stop()
             self.api.close()
+            if self._database:
+                postgres.server().give_back(self._database)
 
     def _environ(self) -> dict[str, str]:
         provider = providers.load(self.name)
         assert provider.key_env
         return {
             "TRIPTYCH_HOME": str(self.home),
+            **({"TRIPTYCH_DATABASE_URL": postgres.server().url(self._database)} if self._database else {}),
             "TRIPTYCH_ALLOWED_DIRS": str(self.root),
             provider.key_env: self.api.key,
             **{base.env: self.api.base_url for base in provider.base_urls.values()},
@@ -417,8 +446,7 @@ class Aftermath:
     async def _judge_rest(self, service: ImageService) -> None:
         """Nothing is left lying about: no lease, nothing to claim, no temporary file, no half image."""
         store, case = service.store.plain, self._case
-        connection = sqlite_of(store).connection
-        held = connection.execute("SELECT id, state FROM predictions WHERE lease IS NOT NULL").fetchall()
+        held = write(store, "SELECT id, state FROM predictions WHERE lease IS NOT NULL")
         self._claim(held == [], "no lease is left", [tuple(row) for row in held])
         later = self._clock.now() + timedelta(days=2)
         claims = store.claim(now=when(later), lease="x", slots=[Slots("another", case.name, 99)])

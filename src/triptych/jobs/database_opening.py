@@ -60,6 +60,8 @@ async def keep_clock(opened: Opened, hop: Hop) -> None:
             await hop(opened.database.measure_clock)
         except errors.Outage as error:  # meanwhile this machine's monotonic clock counts on
             log.info("the clock of the database was not read: %s", error.message)
+        except Exception:  # such as a thread that cannot start: the service goes on
+            log.exception("internal error while reading the clock of the database")
 
 
 async def keep_listening(opened: Opened, hop: Hop, changed: Callable[[str | None], None]) -> None:
@@ -86,4 +88,7 @@ async def keep_listening(opened: Opened, hop: Hop, changed: Callable[[str | None
             await opened.clock.wait(anyio.Event(), LISTEN_AGAIN_LATER_S)
         except errors.Outage as error:
             log.info("changes by other processes are not heard: %s", error.message)
+            await opened.clock.wait(anyio.Event(), LISTEN_AGAIN_S)
+        except Exception:  # everything is right without it
+            log.exception("internal error while listening for changes by other processes")
             await opened.clock.wait(anyio.Event(), LISTEN_AGAIN_S)

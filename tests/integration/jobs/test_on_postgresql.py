@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn, cast
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from support import poolers, postgres
@@ -18,12 +20,13 @@ from support.database_proxy import proxied
 from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import NOW, edit_sequence, edited
 from triptych import settings
-from triptych.core.clock import SystemClock, moment
+from triptych.core.clock import Clock, SystemClock, moment
 from triptych.core.states import LEASE_S
 from triptych.jobs import database_opening
 from triptych.jobs.planning import read_arguments
 from triptych.jobs.service import ImageService, ServiceConfig, open_service
 from triptych.server.metrics import Metrics
+from triptych.storage.async_store import Hop
 from triptych.storage.claims import Slots
 from triptych.storage.postgres import Database
 from triptych.storage.postgres_clock import DatabaseClock
@@ -47,6 +50,37 @@ async def made(service: ImageService, prompt: str = "a fox") -> str:
     result = await service.make(*read_arguments("generate_sequence", {"prompt": prompt, "count": 1, "wait_s": 0}))
     assert result.job_id
     return result.job_id
+
+
+class LaterClock:
+    """A clock whose waits are over at once; the third ends the test."""
+
+    def __init__(self, end: anyio.CancelScope) -> None:
+        self._end, self._waits = end, 0
+
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
+        self._waits += 1
+        if self._waits == 3:
+            self._end.cancel()
+        await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("what", ["keep_clock", "keep_listening"])
+async def test_a_thread_that_cannot_start_ends_no_service(what: str, url: str) -> None:
+    failures = 0
+
+    async def no_thread(call: object) -> NoReturn:
+        nonlocal failures
+        failures += 1
+        raise RuntimeError("can't start new thread")
+
+    with closing(Database(url)) as database, anyio.CancelScope() as end:
+        opened = database_opening.Opened(database, cast("Clock", LaterClock(end)))
+        if what == "keep_clock":
+            await database_opening.keep_clock(opened, cast("Hop", no_thread))
+        else:
+            await database_opening.keep_listening(opened, cast("Hop", no_thread), lambda job_id: None)
+    assert failures >= 2
 
 
 # -- poolers -----------------------------------------------------------------------------------------------------------
@@ -177,6 +211,7 @@ from triptych.core import clock as clocks
 from triptych.core.clock import Moment, moment
 from triptych.storage.claims import Slots
 from triptych.storage.jobs import Store
+from triptych.storage.async_store import Hop
 from triptych.storage.postgres import Database
 
 ahead_s = float(sys.argv[2])
