@@ -41,7 +41,7 @@ def replica(
 
 
 def worker(home: Path, *emulators: Emulator, env: dict[str, str] | None = None) -> Child:
-    """Return a process that runs the engine alone."""
+    """Return a process that is a worker without a server."""
     return Child("-c", WORK, env=environ(home, **_at(emulators), **(env or {})), ready="works on jobs")
 
 
