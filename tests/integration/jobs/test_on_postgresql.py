@@ -75,7 +75,7 @@ async def test_a_thread_that_cannot_start_ends_no_service(what: str, url: str) -
         raise RuntimeError("can't start new thread")
 
     with closing(Database(url)) as database, anyio.CancelScope() as end:
-        opened = database_opening.Opened(database, cast("Clock", LaterClock(end)))
+        opened = database_opening.Opened(database, cast("Clock", LaterClock(end)), is_shared=True)
         if what == "keep_clock":
             await database_opening.keep_clock(opened, cast("Hop", no_thread))
         else:

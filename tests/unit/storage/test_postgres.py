@@ -247,15 +247,15 @@ def test_every_error_of_the_driver_becomes_ours() -> None:
 
 
 def test_a_frozen_process_does_not_keep_its_locks(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    begin = module._BEGIN.replace("session_timeout = '30s'", "session_timeout = '100ms'")
+    begin = module._BEGIN.replace("session_timeout = '30s'", "session_timeout = '1s'")
     with closing(Store(Database(url), IMAGES)) as frozen, closing(Store(Database(url), IMAGES)) as other:
         add(frozen, prediction())
         monkeypatch.setattr(module, "_BEGIN", begin)
         with pytest.raises(errors.Outage), frozen._db.transaction():
+            monkeypatch.undo()  # the other process is not frozen
             frozen._db.one("lock_job", id="job_00000001")
-            other.cancel(
-                "job_00000001", when(NOW)
-            )  # waits for the lock, until the server ends the frozen one's session
+            # It waits for the lock, until the server ends the frozen one's session.
+            other.cancel("job_00000001", when(NOW))
             frozen._db.one("lock_job", id="job_00000001")
         assert other.job("job_00000001").cancel_requested  # type: ignore[union-attr]
 
