@@ -2,7 +2,7 @@
 
     python -m benchmarks.fleet [--jobs 10000] [--seconds 1200] [--no-kills] [--no-outages] [--sqlite] [--mutant NAME]
 
-Three `triptych serve` (one with its own engine, two with `--no-worker`) and two `triptych worker` work on one
+Three `triptych serve` (one with its own worker, two with `--no-worker`) and two `triptych worker` work on one
 PostgreSQL and one S3 API, behind a balancer that takes the next replica for every request. Clients of five owners make
 jobs at six emulated providers, where a tenth of everything goes wrong. Every four seconds a replica or a worker is
 killed with SIGKILL and started again; PostgreSQL is restarted once, and the object store is away for ten seconds. Each

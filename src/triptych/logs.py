@@ -17,8 +17,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from triptych.core import telemetry
-from triptych.core.text import block, line
-from triptych.providers.client import redact
+from triptych.core.text import block, line, redact
 
 LogFormat = Literal["text", "json"]
 

@@ -49,6 +49,7 @@ from triptych.jobs.planning import Terms
 from triptych.jobs.service import ImageService
 from triptych.jobs.submission import Submission
 from triptych.providers import client, guarded_transport
+from triptych.providers.event_stream import EventStream
 from triptych.storage import migrations
 
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # the system libraries of macOS do not outlive a fork
@@ -223,7 +224,7 @@ def _around(moments: Moments, label: str, move: Callable[..., Any]) -> Callable[
 
 
 def watch_requests(moments: Moments) -> None:
-    bare, sent, next_event = client.new_client, Submission._submit_and_read, client._Stream.next_event
+    bare, sent, next_event = client.new_client, Submission._submit_and_read, EventStream.next_event
     whose: ContextVar[str] = ContextVar("whose", default="a request's")
 
     async def told(event: str, info: Any, earlier: Any = None) -> None:
@@ -245,15 +246,15 @@ def watch_requests(moments: Moments) -> None:
         earlier = request.extensions.get("trace")
         request.extensions = {**request.extensions, "trace": functools.partial(told, earlier=earlier)}
 
-    async def event(self: Any, account: Any) -> Any:
-        came = await next_event(self, account)
+    async def event(self: Any) -> Any:
+        came = await next_event(self)
         moments.reach("an event of a stream came")
         return came
 
     client.new_client = lambda **options: bare(verify=NO_TLS, event_hooks={"request": [follow]}, **options)
     guarded_transport.connections = connections
     Submission._submit_and_read = submit  # type: ignore[method-assign,assignment]
-    client._Stream.next_event = event  # type: ignore[method-assign]
+    EventStream.next_event = event  # type: ignore[method-assign]
 
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

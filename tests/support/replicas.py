@@ -28,8 +28,8 @@ serve(settings.read(os.environ, remote=True), host="127.0.0.1", **options)
 WORK = """
 import os, anyio
 from triptych import settings
-from triptych.server import engine
-anyio.run(engine.work, settings.read(os.environ, remote=True))
+from triptych.server import worker_process
+anyio.run(worker_process.work, settings.read(os.environ, remote=True))
 """
 
 
@@ -41,7 +41,7 @@ def replica(
 
 
 def worker(home: Path, *emulators: Emulator, env: dict[str, str] | None = None) -> Child:
-    """Return a process that runs the engine alone."""
+    """Return a process that is a worker without a server."""
     return Child("-c", WORK, env=environ(home, **_at(emulators), **(env or {})), ready="works on jobs")
 
 

@@ -395,11 +395,11 @@ def test_a_worker_without_probes_does_not_load_the_protocol(tmp_path: Path) -> N
     code = (
         "import os, sys, anyio\n"
         "from triptych import settings\n"
-        "from triptych.server import engine\n"
+        "from triptych.server import worker_process\n"
         "async def main():\n"
         "    async with anyio.create_task_group() as tasks:\n"
         "        async def work():\n"
-        "            await engine.work(settings.read(os.environ, remote=True), tasks.cancel_scope.cancel)\n"
+        "            await worker_process.work(settings.read(os.environ, remote=True), tasks.cancel_scope.cancel)\n"
         "        tasks.start_soon(work)\n"
         "anyio.run(main)\n"
         "print([name for name in ('mcp', 'mcp_types', 'uvicorn') if name in sys.modules])"

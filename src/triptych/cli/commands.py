@@ -240,23 +240,23 @@ def doctor(screen: Screen, offline: bool) -> Exit:
 @click.option("--transport", type=click.Choice(["stdio", "http", "sse"]), default="stdio", show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True)
-@click.option("--worker/--no-worker", "engine", default=True, help="Work on jobs too, or leave that to others.")
+@click.option("--worker/--no-worker", "with_worker", default=True, help="Work on jobs too, or leave that to others.")
 @click.option(
     "--stateless/--sessions",
     default=None,
     help="Over HTTP, clients before 2026-07-28 get no session, for balancers. Default: with TRIPTYCH_DATABASE_URL.",
 )
-def serve(transport: Any, host: str, port: int, engine: bool, stateless: bool | None) -> None:
+def serve(transport: Any, host: str, port: int, with_worker: bool, stateless: bool | None) -> None:
     """Run the MCP server: stdio, streamable HTTP at /mcp, or SSE at /sse."""
     from triptych.server import transports
     from triptych.settings import read as read_settings
 
     try:
         if transport == "stdio":
-            transports.serve(lambda: read_settings(os.environ), engine=engine)
+            transports.serve(lambda: read_settings(os.environ), worker=with_worker)
         else:
             settings = read_settings(os.environ, remote=True)
-            transports.serve(settings, transport, host, port, engine=engine, stateless=stateless)
+            transports.serve(settings, transport, host, port, worker=with_worker, stateless=stateless)
     except errors.TriptychError as error:
         sys.exit(int(Screen(False).refuse(error)))
 
@@ -266,12 +266,12 @@ def serve(transport: Any, host: str, port: int, engine: bool, stateless: bool | 
 @click.option("--health-host", default="127.0.0.1", show_default=True)
 def worker(health_port: int | None, health_host: str) -> None:
     """Work on the jobs that servers store, without a server (Ctrl-C ends it)."""
-    from triptych.server import engine
+    from triptych.server import worker_process
     from triptych.settings import read as read_settings
 
     probes_at = None if health_port is None else (health_host, health_port)
     try:
-        anyio.run(engine.work, read_settings(os.environ, remote=True), engine.announce, probes_at)
+        anyio.run(worker_process.work, read_settings(os.environ, remote=True), worker_process.announce, probes_at)
     except errors.TriptychError as error:
         sys.exit(int(Screen(False).refuse(error)))
 

@@ -10,7 +10,8 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, AnyStr
+from urllib.parse import quote
 
 _BREAKS = "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """Characters that some readers take for the end of a line."""
@@ -83,3 +84,12 @@ def tree(value: Any) -> Any:
             return [tree(item) for item in value]
         case _:
             return value
+
+
+def redact(key: str, text: AnyStr) -> AnyStr:
+    """Return a text without a key, also as JSON and URLs spell it. A key under 8 characters is not replaced."""
+    if len(key) < 8:
+        return text
+    for form in {key, key.replace("/", "\\/"), quote(key, safe="")}:
+        text = text.replace(form.encode(), b"[key]") if isinstance(text, bytes) else text.replace(form, "[key]")
+    return text

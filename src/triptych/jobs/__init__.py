@@ -14,11 +14,15 @@ Other packages use these modules. This file imports none of them, because a star
     pruning       removes old image files and objects
     object_copying  copies image files into an object store
 
-The others serve this package alone: `job_creation`, `database_opening`, `inputs` with `tables`, `looks`, `retries` and
-`reading`, `routing`, `pricing`, `cost_check`, `live_choice`, `other_processes`, `job_reads`, `request_facts`,
-`remaining`, `image_access`, `image_preview`, `comparison`, `saving` with `save_plan`, `file_names` and `manifest`, and
-`worker` with its steps (`submission`, `provider_requests`, `completion`, `polling`, `downloads`, `uploads`,
-`transitions`).
+The others serve this package alone:
+
+    database_opening, other_processes, waiting    the database, and changes in it
+    job_creation, routing, pricing, cost_check, live_choice    a call becomes a job
+    inputs, expanded, reading, tables, table_cells, looks, retries, lanes    what a call is about
+    job_reads, request_facts, remaining    what is shown of a job
+    image_access, image_preview, comparison, saving, save_plan, file_names, manifest    images for users
+    worker    the worker, and its steps: submission with submit_gate, provider_requests and uploads; polling,
+        early_outputs, completion, downloads, resumption, transitions
 """
 
 __all__ = [

@@ -14,6 +14,7 @@ from pydantic_core import to_json
 from triptych.core import errors
 from triptych.core.models import Failure, Image, Job, Output, Prediction, State, Status
 from triptych.core.text import counted, line
+from triptych.jobs.look_results import LookResult
 from triptych.jobs.results import (
     Cost,
     ImageResult,
@@ -22,6 +23,7 @@ from triptych.jobs.results import (
     LayerResult,
     Page,
     Progress,
+    UploadResult,
 )
 from triptych.storage.summaries import Costs
 
@@ -65,6 +67,21 @@ def made_before(age: timedelta) -> str:
     return (
         f"The same request was made {ago(age)}: this is its job, and this call pays nothing. again=true pays for "
         "another variation."
+    )
+
+
+def upload_result(
+    images: list[ImageResult], provider: str, look: LookResult | None, warnings: list[str]
+) -> UploadResult:
+    """Return uploaded images as the result of `upload_images`; `look` is the one that they were stored in."""
+    named = ["img_…", f"look:{look.name}"] if look else [one.handle for one in images[:14]]
+    handles = ", ".join(f'"{one}"' for one in named)
+    return UploadResult(
+        images=images,
+        provider=provider,
+        look=look.label() if look else None,
+        warnings=warnings,
+        next=f'edit_sequence(images=[{handles}], prompt="…", count=4)',
     )
 
 

@@ -29,7 +29,7 @@ from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.database_opening import hop_for, keep_clock, keep_listening, open_with_clock
 from triptych.jobs.image_access import ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
-from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
+from triptych.jobs.job_creation import JobCreation, ServiceConfig
 from triptych.jobs.job_reads import (
     job_id_in,
     job_result,
@@ -68,7 +68,7 @@ from triptych.storage.async_store import AsyncStore, Hop
 from triptych.storage.budget import Caps
 from triptych.storage.database import Database
 from triptych.storage.jobs import Store
-from triptych.storage.summaries import Seen
+from triptych.storage.summaries import Overview, Seen
 
 __all__ = ["Caller", "ImageService", "ObjectsPlace", "Request", "ServiceConfig", "SignedFile", "Terms", "open_service"]
 
@@ -82,11 +82,11 @@ PLAIN = Terms()
 
 @asynccontextmanager
 async def open_service(
-    config: ServiceConfig, *, work: bool = True, engine: bool = True, hop: Hop | None = None
+    config: ServiceConfig, *, work: bool = True, worker: bool = True, hop: Hop | None = None
 ) -> AsyncIterator[ImageService]:
     """Open the database, continue unfinished jobs, and work until the block ends.
 
-    Without `work`, no job advances: for short reads. Without `engine`, other processes advance the jobs, and all else
+    Without `work`, no job advances: for short reads. Without `worker`, other processes advance the jobs, and all else
     runs as with it. `hop` runs calls that may block; by default in worker threads.
 
     Raises: `errors.Outage` when the database in TRIPTYCH_HOME cannot be used.
@@ -100,7 +100,7 @@ async def open_service(
                 tasks.start_soon(service.reading.run)
                 tasks.start_soon(keep_clock, opened, hop)
                 tasks.start_soon(keep_listening, opened, hop, service.changed_elsewhere)
-                if work and engine:
+                if work and worker:
                     tasks.start_soon(service.worker.run)
                 if work:
                     tasks.start_soon(service.other_processes.run)
@@ -176,15 +176,7 @@ class ImageService:
             await self.store.run(self.image_access.uploaded, image, hosted.get(image.sha256), caller)
             for image in inputs
         ]
-        named = ["img_…", f"look:{kept.name}"] if kept else [one.handle for one in shown[:14]]
-        handles = ", ".join(f'"{one}"' for one in named)
-        return UploadResult(
-            images=shown,
-            provider=account.provider.name,
-            look=kept.label() if kept else None,
-            warnings=[*warnings, *notes, *failed],
-            next=f'edit_sequence(images=[{handles}], prompt="…", count=4)',
-        )
+        return presenters.upload_result(shown, account.provider.name, kept, [*warnings, *notes, *failed])
 
     async def make(self, request: Request, terms: Terms = PLAIN, caller: Caller = ANYONE) -> JobResult:
         """Make a job, or attach to the job of the same request; return it when it has ended or `wait_s` is over.
@@ -195,7 +187,7 @@ class ImageService:
             return await self._creation.dry_run(request, terms, caller)
         created = await self._creation.create(request, terms, caller)
         if not created.is_new:
-            return await self._attach(created, caller)
+            return await self._waiting.attach(created, caller)
         self._notify_listeners(created.job.id)
         self.worker.notifier.notify()
         return await self._waiting.wait(created.job.id, created.until_s - self._clock.monotonic(), caller)
@@ -331,6 +323,10 @@ class ImageService:
         """
         return await self.store.run(spent, days, caller, moment(self._clock))
 
+    async def overview(self) -> Overview:
+        """Return the numbers of the whole installation, for monitoring."""
+        return await self.store.overview(moment(self._clock))
+
     async def making(self, job_id: str, caller: Caller = ANYONE) -> request_facts.JobRequest:
         """Return the request of a job.
 
@@ -379,26 +375,11 @@ class ImageService:
 
     async def hint(self, calls: Sequence[tuple[str, str]]) -> None:
         """Poll running predictions now, because their providers called back; a wrong id or key does nothing."""
-
-        def hint(store: Store) -> int:
-            return sum(store.hint(prediction_id, key, moment(self._clock)) for prediction_id, key in calls)
-
-        if await self.store.run(hint):
+        at = moment(self._clock)
+        if await self.store.run(lambda store: sum([store.hint(one, key, at) for one, key in calls])):
             self.worker.notifier.notify()
 
-    # -- starting a job, and waiting for it
-
-    async def _attach(self, created: CreatedJob, caller: Caller) -> JobResult:
-        """Return the earlier job of the same request; nothing is confirmed, quoted or sent again."""
-        job, left_s = created.job, created.until_s - self._clock.monotonic()
-        if created.save_to:
-            await self.store.save_also(job.id, created.save_to)
-        result = await self._waiting.wait(job.id, min(left_s, caller.left_s()), caller)
-        if created.save_to:
-            await self.image_access.save_copies(job.id)
-            result = await self.job(job.id, caller)
-        note = presenters.made_before(self._clock.now() - job.created_at)
-        return result.model_copy(update={"warnings": [*result.warnings, note]})
+    # -- changes
 
     async def _resume(self, job_id: str) -> None:
         """Resume the predictions that ended without their images; this costs nothing."""

@@ -10,7 +10,9 @@ from typing import Protocol
 from triptych.core.clock import Clock, Notifier
 from triptych.jobs.caller import Caller
 from triptych.jobs.image_access import ImageAccess
+from triptych.jobs.job_creation import CreatedJob
 from triptych.jobs.job_reads import seen_job
+from triptych.jobs.presenters import made_before
 from triptych.jobs.remaining import remaining_s
 from triptych.jobs.results import JobResult, time_left
 from triptych.storage.async_store import AsyncStore
@@ -82,6 +84,18 @@ class Waiting:
             self._jobs[job_id].remove(call)
             if not self._jobs[job_id]:
                 del self._jobs[job_id]
+
+    async def attach(self, created: CreatedJob, caller: Caller) -> JobResult:
+        """Return the earlier job of the same request; nothing is confirmed, quoted or sent again."""
+        job, left_s = created.job, created.until_s - self._clock.monotonic()
+        if created.save_to:
+            await self._store.save_also(job.id, created.save_to)
+        result = await self.wait(job.id, min(left_s, caller.left_s()), caller)
+        if created.save_to:
+            await self._image_access.save_copies(job.id)
+            result = await self._read(job.id, caller, page=1)
+        note = made_before(self._clock.now() - job.created_at)
+        return result.model_copy(update={"warnings": [*result.warnings, note]})
 
     async def _wait(self, job_id: str, wait_s: float, caller: Caller, page: int, call: Notifier) -> JobResult:
         end_s = self._clock.monotonic() + min(max(wait_s, 0), MAX_WAIT_S)

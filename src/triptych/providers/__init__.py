@@ -10,12 +10,14 @@ A flow reports failures by raising from `errors`:
   `Outage`               no usable response; on a submit this means "may have been accepted"
 
     NAME         one provider: `PROVIDER`, its offers and its flows
-    client       the only sender of requests; `Account` is one key at one provider
-    url_safety   which URLs may be read
-    preview/     the offline engine behind `draft`
-    _NAME_…      parts of the provider NAME
-    _offers, _reading, _history    shared by several providers
-    _NAME_models   a provider's models, where they need a file of their own
+    client             the only sender of requests to providers; `Account` is one key at one provider
+    event_stream       a provider's stream of server-sent events
+    guarded_transport  reads URLs from outside
+    operator_urls      asks URLs that the operator set
+    url_safety         which URLs may be read
+    preview/           the offline engine behind `draft`
+    _NAME_models, _NAME_catalogue, _NAME_…    parts of the provider NAME
+    _offers, _reading, _history, _listed, _live    shared by several providers
 
 Must not know: any provider by name. They are found by listing the folder.
 """
@@ -240,7 +242,7 @@ class Provider:
         return self.key_env is None
 
 
-SHARED = frozenset({"client", "guarded_transport", "operator_urls", "url_safety", "preview"})
+SHARED = frozenset({"client", "event_stream", "guarded_transport", "operator_urls", "url_safety", "preview"})
 
 
 @cache

@@ -13,12 +13,11 @@ import hmac
 import io
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, AnyStr, TypeVar
-from urllib.parse import quote
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -27,6 +26,7 @@ from pydantic import SecretStr
 
 from triptych import __version__
 from triptych.core import errors, telemetry
+from triptych.core.text import redact
 from triptych.providers import (
     STREAM_END,
     Flow,
@@ -38,6 +38,7 @@ from triptych.providers import (
     guarded_transport,
     url_safety,
 )
+from triptych.providers.event_stream import EventStream
 from triptych.providers.guarded_transport import FETCH_LIMIT_BYTES, Resolve
 
 T = TypeVar("T")
@@ -53,8 +54,8 @@ ANSWER_PATIENCE = 4.0
 """The time limit of a submit or an upload, as a multiple of its time-out between two bytes."""
 LOOK_LIMIT_S = 30.0
 """The time limit of a poll or a list, which may be repeated for free."""
-STREAM_LIMIT_CHARS = 256 * 1024 * 1024
-"""The limit of a whole stream: fifteen images as base64. One event has the limit of a whole response."""
+DIRECT: Mapping[str, None] = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
+"""Mounts of a client: requests to this machine use no proxy, because they may be plain http and carry a key."""
 USER_AGENT = f"triptych/{__version__}"
 
 
@@ -79,21 +80,26 @@ class Account:
                     f"{self.provider.base_urls[name].env} must be an https:// URL without credentials "
                     "(http:// only for 127.0.0.1, localhost or [::1])."
                 )
-        key = self.key.get_secret_value() if self.key else ""
+        key = self.secret
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise errors.BadRequest(f"{self.provider.key_env} has a space or another character that is in no API key.")
+
+    @property
+    def secret(self) -> str:
+        """The key as text; empty without one."""
+        return self.key.get_secret_value() if self.key else ""
 
     @property
     def id(self) -> str:
         """The provider's name, and a hash of the key for its limits and pauses in the database; never the key."""
         if not self.key:
             return self.provider.name
-        digest = hmac.digest(self.key.get_secret_value().encode(), b"Triptych account", "sha256")
+        digest = hmac.digest(self.secret.encode(), b"Triptych account", "sha256")
         return f"{self.provider.name}:{digest.hex()[:8]}"
 
     @property
     def usable(self) -> bool:
-        return self.provider.offline or bool(self.key and self.key.get_secret_value())
+        return self.provider.offline or bool(self.secret)
 
     @property
     def why_not(self) -> str | None:
@@ -171,7 +177,7 @@ class ProviderClient:
             raise errors.NoKey(
                 f"{account.provider.title} needs a key: set {account.provider.key_env} in the server's environment."
             )
-        stream = _Stream()
+        stream = EventStream(account.provider.title, account.secret, ANSWER_LIMIT_BYTES)
         try:
             item = next(flow)
             while True:
@@ -180,7 +186,7 @@ class ProviderClient:
                         case HttpRequest():
                             response = await self._send(account, item, tries, stream, before_send)
                         case NextEvent():
-                            response = await stream.next_event(account)
+                            response = await stream.next_event()
                         case FrameReceived():
                             response = HttpResponse(STREAM_END, {}, b"")
                             if on_frame:
@@ -196,7 +202,7 @@ class ProviderClient:
             await stream.aclose()
 
     async def _send(
-        self, account: Account, call: HttpRequest, tries: int, stream: _Stream, before_send: BeforeSend | None
+        self, account: Account, call: HttpRequest, tries: int, stream: EventStream, before_send: BeforeSend | None
     ) -> HttpResponse:
         url = _url(account, call)
         tries, before_send = (tries, None) if call.repeatable else (1, before_send)
@@ -215,10 +221,10 @@ class ProviderClient:
         raise AssertionError("at least one try")
 
     async def _send_once(
-        self, account: Account, call: HttpRequest, url: str, stream: _Stream, before_send: BeforeSend | None
+        self, account: Account, call: HttpRequest, url: str, stream: EventStream, before_send: BeforeSend | None
     ) -> HttpResponse:
         title = account.provider.title
-        key = account.key.get_secret_value() if account.key else ""
+        key = account.secret
         headers = dict(call.headers)
         if call.authorize and key:
             headers["Authorization"] = f"Bearer {key}"
@@ -266,9 +272,7 @@ class ProviderClient:
 
     def _api_client(self, provider: str) -> httpx2.AsyncClient:
         if provider not in self._apis:
-            # Requests to this machine use no proxy: they may be plain http, and carry a key.
-            direct = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
-            carried = {"transport": self._transport(provider)} if self._transport else {"mounts": direct}
+            carried = {"transport": self._transport(provider)} if self._transport else {"mounts": DIRECT}
             self._apis[provider] = new_client(**carried)
         return self._apis[provider]
 
@@ -303,51 +307,6 @@ def _trace_before_send(before_send: BeforeSend) -> Callable[[str, Mapping[str, A
             await before_send()
 
     return trace
-
-
-class _Stream:
-    """The one stream of server-sent events that a flow may have open."""
-
-    def __init__(self) -> None:
-        self._response: httpx2.Response | None = None
-        self._events: AsyncIterator[httpx2.ServerSentEvent] | None = None
-        self._end = 0.0
-        self._left_chars = STREAM_LIMIT_CHARS
-
-    def takes(self, response: httpx2.Response, patience_s: float) -> bool:
-        """Return whether a response is a stream of events, and keep it open then, for `patience_s` at most."""
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if response.status_code != 200 or kind != "text/event-stream":
-            return False
-        response.encoding = "utf-8"  # the format's own encoding, whatever the header names
-        self._response, self._events = response, aiter(httpx2.EventSource(response, ANSWER_LIMIT_BYTES))
-        self._end = anyio.current_time() + patience_s
-        return True
-
-    async def next_event(self, account: Account) -> HttpResponse:
-        """Return the next event's data, or the `STREAM_END`.
-
-        Raises: `errors.AnswerLost` when the stream is cut off.
-        """
-        assert self._events, "a flow asks for events of the stream that it opened"
-        key = account.key.get_secret_value() if account.key else ""
-        try:
-            with anyio.fail_after(self._end - anyio.current_time()):
-                event = await anext(self._events, None)
-        except Exception as error:  # a hostile stream can raise anything in its reader
-            title = account.provider.title
-            raise errors.AnswerLost(f"The stream of {title} was cut off ({type(error).__name__}).") from error
-        if event is None:
-            return HttpResponse(STREAM_END, {}, b"")
-        self._left_chars -= len(event.data)
-        if self._left_chars < 0:
-            raise errors.AnswerLost(f"The stream of {account.provider.title} does not end.")
-        return HttpResponse(200, {"event": event.event}, redact(key, event.data).encode())
-
-    async def aclose(self) -> None:
-        if self._response:
-            with anyio.CancelScope(shield=True):
-                await self._response.aclose()
 
 
 def first_call(account: Account, flow: Flow[Any]) -> dict[str, Any]:
@@ -400,12 +359,3 @@ def new_client(**options: Any) -> httpx2.AsyncClient:
 
 def _headers(response: httpx2.Response, key: str) -> dict[str, str]:
     return {name.lower(): redact(key, value) for name, value in response.headers.items()}
-
-
-def redact(key: str, text: AnyStr) -> AnyStr:
-    """Return a text without a key, also as JSON and URLs spell it. A key under 8 characters is not replaced."""
-    if len(key) < 8:
-        return text
-    for form in {key, key.replace("/", "\\/"), quote(key, safe="")}:
-        text = text.replace(form.encode(), b"[key]") if isinstance(text, bytes) else text.replace(form, "[key]")
-    return text

@@ -16,7 +16,7 @@ import httpx2
 
 from triptych.core import errors
 from triptych.providers import guarded_transport, url_safety
-from triptych.providers.client import new_client
+from triptych.providers.client import DIRECT, new_client
 
 LIMIT_S = 5.0
 """The time limit of one request, from its start to the end of its answer."""
@@ -44,8 +44,7 @@ class OperatorUrls:
                 f"Only https:// URLs are used (http:// only for this machine); this is {errors.quoted(url, 100)}."
             )
         if self._client is None:
-            directly = {f"all://{host}": None for host in ("localhost", "127.0.0.1", "[::1]")}
-            self._client = new_client(mounts=directly, limits=httpx2.Limits(max_keepalive_connections=0))
+            self._client = new_client(mounts=DIRECT, limits=httpx2.Limits(max_keepalive_connections=0))
         try:
             with anyio.fail_after(LIMIT_S):
                 request = self._client.build_request(

@@ -1,18 +1,19 @@
 """The MCP server: ten tools, prompts and resources over stdio, streamable HTTP and SSE.
 
-    transports -> http, service_holder, app -> sessions
-                  http -> draining, webhooks, files, auth, limits
-    engine: the worker alone
-    health, metrics, tracing: for balancers and monitoring
-                      -> tools -> schemas, resources, progress      (imported at the first request)
-    http -> auth, scopes -> oauth -> signing_keys, introspection      (the latter with an identity provider alone)
+    transports -> service_holder, app -> sessions
+                  app -> tools -> schemas, confirmation, fitting, resources, prompts, progress  (at the first request)
+                         tasks, patience
+                  http -> draining, webhooks, files, sites, limits, auth, scopes
+                          auth -> oauth -> signing_keys, introspection  (with an identity provider alone)
+    worker_process    a worker without a server
+    monitoring -> health, metrics, tracing  (for balancers and Prometheus)
 
 Rules: this package decides nothing about images, jobs or money; `jobs.service` does. Starting imports only what
 `initialize` needs. The assistant receives a result of `jobs.results` or an error of `core.errors`, never the text of
 another exception.
 
-Other packages import its modules directly (`transports`, `engine`, `gallery`): importing one here would slow down every
-start.
+Other packages import its modules directly (`transports`, `worker_process`, `gallery`): importing one here would
+slow down every start.
 """
 
-__all__ = ["engine", "gallery", "transports"]
+__all__ = ["gallery", "transports", "worker_process"]

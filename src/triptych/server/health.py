@@ -10,7 +10,7 @@ kept for a second, so that asking often costs nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,7 @@ class Health:
 
     async def is_ready(self) -> bool:
         """Return whether every part is in order."""
-        return all(state == "ok" for state in (await self.checks()).values())
+        return in_order(await self.checks())
 
     async def _check(self) -> dict[str, str]:
         try:
@@ -88,6 +88,11 @@ async def _objects(service: ImageService) -> str:
     return "ok"
 
 
+def in_order(checks: Mapping[str, str]) -> bool:
+    """Return whether every one of these parts is in order."""
+    return all(state == "ok" for state in checks.values())
+
+
 class Probes:
     """Middleware: answers the three paths, and passes every other request on."""
 
@@ -108,7 +113,7 @@ class Probes:
             answer = JSONResponse({"status": "ok"}, headers=NO_STORE)
         elif path == "/readyz":
             checks = await self._health.checks()
-            ready = all(state == "ok" for state in checks.values())
+            ready = in_order(checks)
             answer = JSONResponse({"ready": ready, "checks": checks}, 200 if ready else 503, NO_STORE)
         else:
             assert self._metrics

@@ -85,7 +85,7 @@ def http_app(
     checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token, oauth=oauth)] if closed else []
     checks += [Middleware(limits.CallsInProgress, limits=limits.LIMITS)]
     if resource and transport == "http":  # an SSE client does not read the answers to its messages
-        checks += [Middleware(scopes.SpendDoor, resource=resource)]
+        checks += [Middleware(scopes.RequireSpend, resource=resource)]
     checks += [
         Middleware(DisconnectWatcher, patience=server.patience),
     ]

@@ -32,6 +32,7 @@ AT_ONCE = 8
 WAITING = 64
 AGAIN_S = 5
 SKEW_S = 60
+"""How much the clocks of issuer and server may differ."""
 
 
 class Introspection:

@@ -27,7 +27,6 @@ from starlette.responses import PlainTextResponse, Response
 
 from triptych import __version__
 from triptych.core import telemetry
-from triptych.core.clock import SystemClock, moment
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -221,7 +220,7 @@ class Metrics(telemetry.Listener):
             try:
                 with anyio.fail_after(READ_LIMIT_S):
                     service = await self._open_service()
-                    shown.overview = await service.store.overview(moment(SystemClock()))
+                    shown.overview = await service.overview()
             except Exception:  # the check of the database says so
                 shown.overview = None
             else:

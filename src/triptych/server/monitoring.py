@@ -1,4 +1,4 @@
-"""What a server or a worker shows of itself: probes and metrics, as the settings ask for them."""
+"""Makes the probes and metrics of a server or a worker, as the settings ask for them."""
 
 from __future__ import annotations
 

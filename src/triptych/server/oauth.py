@@ -25,7 +25,7 @@ from triptych.jobs.caller import READ, SPEND
 from triptych.jobs.file_links import SIGNED_IN
 from triptych.providers.operator_urls import OperatorUrls
 from triptych.server import scopes
-from triptych.server.introspection import Introspection
+from triptych.server.introspection import SKEW_S, Introspection
 from triptych.server.signing_keys import ALGORITHMS, SigningKeys
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SKEW_S = 60
-"""How much the clocks of issuer and server may differ."""
 TOKEN_LIMIT_CHARS = 16 * 1024
 KID_LIMIT_CHARS = 256
 SUBJECT_LIMIT_CHARS = 1024

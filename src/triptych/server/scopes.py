@@ -107,7 +107,7 @@ class ResourceMetadata:
         await response(scope, receive, send)
 
 
-class SpendDoor:
+class RequireSpend:
     """Middleware: answers 403 to a message that may pay from a caller who may only read, so that its host can ask.
 
     The tools refuse such a caller by themselves; this is the answer that lets a client ask its user for the scope.

@@ -26,11 +26,11 @@ CLOSE_LIMIT_S = 9.0
 
 
 def service_opener(
-    settings: Settings | SettingsSource, *, engine: bool = True
+    settings: Settings | SettingsSource, *, worker: bool = True
 ) -> Callable[[], AbstractAsyncContextManager[ImageService]]:
     """Return a function that reads the settings and opens a service; it sends logging to stderr.
 
-    Without `engine`, other processes advance its jobs.
+    Without `worker`, other processes advance its jobs.
     """
 
     def open_it() -> AbstractAsyncContextManager[ImageService]:
@@ -39,7 +39,7 @@ def service_opener(
 
         read = settings() if callable(settings) else settings
         logs.configure(read.log_level, read.log_format)
-        return service.open_service(read.setup, engine=engine)
+        return service.open_service(read.setup, worker=worker)
 
     return open_it
 

@@ -46,7 +46,7 @@ def serve(
     on_ready: Callable[[str], None] = announce,
     own_token: str | None = None,
     *,
-    engine: bool = True,
+    worker: bool = True,
     stateless: bool | None = None,
 ) -> None:
     """Serve until stdin closes (stdio) or a SIGTERM or SIGINT arrives; `port` 0 takes a free one.
@@ -54,7 +54,7 @@ def serve(
     `on_ready` gets the URL once HTTP or SSE is ready. Over HTTP, requests with `own_token` are those of the person at
     the machine, who sees every job.
 
-    Without `engine`, other processes advance the jobs. `stateless`: clients before 2026-07-28 get no session, so a
+    Without `worker`, other processes advance the jobs. `stateless`: clients before 2026-07-28 get no session, so a
     balancer may send each request to another process; by default with a database that other machines share.
 
     Settings given as a function are read at the first use: over stdio each tool call then reports a mistake in them,
@@ -67,7 +67,7 @@ def serve(
     if logging.lastResort:  # for log lines before the settings are read
         logging.lastResort.setFormatter(_CleanLines())
     if transport == "stdio":
-        holder = ServiceHolder(service_opener(settings, engine=engine))
+        holder = ServiceHolder(service_opener(settings, worker=worker))
         anyio.run(_serve_stdio, holder, cache(lambda: (settings() if callable(settings) else settings).links))
         return
     from triptych.server import draining, http, monitoring
@@ -103,12 +103,12 @@ def serve(
         )
     if stateless is None:
         stateless = transport == "http" and read.shared
-    holder = ServiceHolder(service_opener(read, engine=engine))
+    holder = ServiceHolder(service_opener(read, worker=worker))
     listens = f"http://{http.in_url(host)}:{listener.getsockname()[1]}"
     reached = public or (listens if http.is_loopback(host) else None)
     files_url = f"{reached}/files" if reached else None
     server = build(holder, remote=True, links=lambda: read.links, files_url=files_url, stateless=stateless)
-    drain, health = draining.Drain(), Health(holder, works=engine)
+    drain, health = draining.Drain(), Health(holder, works=worker)
     metrics = monitoring.metrics(read, health, holder, host)
     path = "sse" if transport == "sse" else "mcp"
     oauth = _oauth(read, f"{reached}/{path}")

@@ -88,8 +88,15 @@ def test_sqlite_can_be_checked_too(home: Path) -> None:
     assert run("db", "check").exit_code == Exit.DONE
 
 
-@pytest.mark.parametrize("command", [("jobs",), ("prune",), ("doctor", "--offline"), ("revoke-urls",)])
-def test_other_commands_use_the_database_of_the_setting(command: tuple[str, ...], home: Path, url: str) -> None:
+@pytest.mark.parametrize(
+    "command", [("jobs",), ("prune",), ("doctor", "--offline"), ("revoke-urls",), ("objects", "copy")]
+)
+def test_other_commands_use_the_database_of_the_setting(
+    command: tuple[str, ...], home: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if command[0] == "objects":  # nothing is asked of it, because there is no image
+        monkeypatch.setenv("TRIPTYCH_OBJECTS_URL", "s3://bucket/prefix")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
     with closing(Store(Database(url), Path("/images"))) as store:
         add(store, prediction())
     done = run(*command)

@@ -21,12 +21,14 @@ from support.database_proxy import proxied
 from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import NOW, edit_sequence, edited
 from triptych import settings
-from triptych.core.clock import Clock, SystemClock
+from triptych.core.clock import Clock, SystemClock, moment
 from triptych.core.states import LEASE_S
 from triptych.jobs import database_opening
 from triptych.jobs.planning import read_arguments
 from triptych.jobs.service import ImageService, ServiceConfig, open_service
+from triptych.server.metrics import Metrics
 from triptych.storage.async_store import Hop
+from triptych.storage.claims import Slots
 from triptych.storage.postgres import Database
 from triptych.storage.postgres_clock import DatabaseClock
 
@@ -127,7 +129,7 @@ async def test_changes_are_not_heard_through_a_pooler_and_jobs_still_end(kind: s
 async def test_a_change_at_one_process_is_told_at_another(url: str, tmp_path: Path) -> None:
     told = anyio.Event()
     async with (
-        open_service(config(tmp_path, url), engine=False) as asking,
+        open_service(config(tmp_path, url), worker=False) as asking,
         open_service(config(tmp_path, url)) as other,
     ):
         asking.watch(lambda job_id: told.set())
@@ -144,7 +146,7 @@ async def test_a_listener_that_is_cut_off_listens_again(
     heard: set[str] = set()
     with proxied(url) as (proxy, through):
         async with (
-            open_service(config(tmp_path, through), engine=False) as asking,
+            open_service(config(tmp_path, through), worker=False) as asking,
             open_service(config(tmp_path, url)) as other,
         ):
             asking.watch(heard.add)
@@ -251,6 +253,27 @@ def test_processes_with_wrong_clocks_share_the_leases(url: str) -> None:
         clock = database.clock(SystemClock())
         (row,) = postgres.server().execute("SELECT lease_until FROM predictions", url.partition("?")[0].split("/")[-1])
         assert 0 < row[0] - clock.monotonic() <= LEASE_S
+
+
+async def test_monitoring_shows_pauses_by_the_servers_clock(url: str, tmp_path: Path) -> None:
+    async with open_service(config(tmp_path, url), worker=False) as service:
+        account = service.config.accounts["draft"]
+        clock = service.store.plain._clock
+        await service.store.look(now=moment(clock), slots=[Slots(account.id, "draft", 1)])
+        await service.store.hold_account(account.id, clock.monotonic() + 30)
+
+        async def checks() -> dict[str, str]:
+            return {}
+
+        async def opened() -> ImageService:
+            return service
+
+        page = Metrics(checks, opened)
+        await page.answer({"type": "http", "headers": []})
+        held_s = page.registry.get_sample_value(
+            "triptych_account_hold_seconds", {"account": account.id, "provider": "draft"}
+        )
+        assert held_s is not None and 0 < held_s <= 30
 
 
 def test_a_small_step_back_of_the_servers_clock_is_waited_out() -> None:

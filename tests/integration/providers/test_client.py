@@ -36,6 +36,7 @@ from triptych.providers import (
     NextEvent,
     Provider,
     client,
+    event_stream,
     guarded_transport,
     load,
 )
@@ -1356,7 +1357,7 @@ async def test_a_stream_that_never_ends_is_a_lost_answer(
         handler.close_connection = True
 
     monkeypatch.setattr(client, "ANSWER_LIMIT_BYTES", 100_000)
-    monkeypatch.setattr(client, "STREAM_LIMIT_CHARS", 5_000_000)
+    monkeypatch.setattr(event_stream, "STREAM_LIMIT_CHARS", 5_000_000)
     server.on["/stream"] = endless
     with pytest.raises(errors.AnswerLost, match="does not end"):
         await sender.run(account, told())

@@ -37,13 +37,13 @@ def atlas() -> Iterator[Emulator]:
 def urls(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, atlas: Emulator
 ) -> Iterator[list[str]]:
-    """Two doors without an engine, and a replica with one; with PostgreSQL they are stateless by themselves."""
+    """Two servers without a worker, and one with a worker; with PostgreSQL they are stateless by themselves."""
     home = tmp_path_factory.mktemp("shared") / "home"
     with ExitStack() as stack:
         env, options = {}, {"stateless": True}
         if request.param == "postgresql":
             env, options = {"TRIPTYCH_DATABASE_URL": stack.enter_context(postgres.database())}, {}
-        children = [replica(home, atlas, env=env, engine=engine, **options) for engine in (False, False, True)]
+        children = [replica(home, atlas, env=env, worker=worker, **options) for worker in (False, False, True)]
         stack.enter_context(ending(*children))
         yield [child.url() for child in children]
 

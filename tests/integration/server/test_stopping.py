@@ -96,19 +96,19 @@ async def test_a_listen_stream_ends_in_order_when_the_server_stops(tmp_path: Pat
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to another process")
-async def test_a_stopping_engine_stores_the_end_of_a_paid_request(tmp_path: Path) -> None:
+async def test_a_stopping_worker_stores_the_end_of_a_paid_request(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with running("atlas", latency_s=0.0, max_side=64, price="prompt") as atlas:
-        door = replica(home, atlas, engine=False)
-        engine = worker(home, atlas)
-        with ending(door, engine):
-            engine.url()
+        server = replica(home, atlas, worker=False)
+        alone = worker(home, atlas)
+        with ending(server, alone):
+            alone.url()
             atlas.fault("submit", "hang", accepted=True, seconds=3.0)
-            async with Client(door.url(), mode="auto") as client:
+            async with Client(server.url(), mode="auto") as client:
                 made = await called(client, "edit_sequence", images=FOUR[:1], prompt="warmer", wait_s=0)
                 other = await called(client, "edit_sequence", images=FOUR[1:2], prompt="colder", wait_s=0)
                 await anyio.to_thread.run_sync(until, lambda: bool(atlas.accepted))
-                took_s = await anyio.to_thread.run_sync(told_to_stop, engine)
+                took_s = await anyio.to_thread.run_sync(told_to_stop, alone)
                 assert took_s < STOPS_WITHIN_S
                 assert submitted_without_a_failure(home) == 0, "its connection broke off, and that is stored"
                 with ending(worker(home, atlas)):

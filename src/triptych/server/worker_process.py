@@ -1,4 +1,4 @@
-"""The engine alone: a process that advances jobs and answers nobody (`triptych worker`)."""
+"""A process with a worker and no server (`triptych worker`)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def work(
     logs.configure(settings.log_level, settings.log_format)
     with traced():
         async with (
-            open_service(settings.setup, engine=False) as service,
+            open_service(settings.setup, worker=False) as service,
             monitoring.probed(service, settings, probes_at) as health,
         ):
 
