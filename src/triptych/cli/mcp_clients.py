@@ -273,14 +273,19 @@ def stdio_entry(
     if host.name == "claude-desktop":
         # It starts servers in the root directory, where nothing may be read.
         plain.setdefault(ALLOWED, str(machine.home / "Pictures"))
+    # A secret that this shell reads from a file: the host's server reads the same file.
+    in_file = [] if project else [n for n in (*keys(machine.environ), *referred) if machine.environ.get(f"{n}_FILE")]
+    plain |= {f"{name}_FILE": machine.environ[f"{name}_FILE"] for name in in_file}
+    secrets = [name for name in keys(machine.environ) if name not in in_file]
+    referred = [name for name in referred if name not in in_file]
     if host.name == "codex":
-        entry["env_vars"] = [*keys(machine.environ), *referred]
+        entry["env_vars"] = [*secrets, *referred]
         entry |= {"env": plain} if plain else {}
         # Without `required` Codex calls its model before a starting server has listed its tools.
         return entry | {"tool_timeout_sec": TOOL_TIMEOUT_S, "required": True}
     if host.name == "vscode" and project:
         referred = []  # VS Code passes its environment on; an input would ask every colleague
-    entry["env"] = {name: _reference(host, name) for name in (*keys(machine.environ), *referred)} | plain
+    entry["env"] = {name: _reference(host, name) for name in (*secrets, *referred)} | plain
     return entry
 
 

@@ -277,6 +277,17 @@ def test_a_databases_password_is_referred_to_like_a_key(host: str, url: str, tmp
 
 
 @pytest.mark.parametrize("host", HOSTS)
+def test_a_secret_from_a_file_stays_in_its_file(host: str, tmp_path: Path) -> None:
+    files = {"ATLASCLOUD_API_KEY_FILE": "/run/secrets/key", "TRIPTYCH_DATABASE_URL_FILE": "/run/secrets/url"}
+    read = {"ATLASCLOUD_API_KEY": KEY, "TRIPTYCH_DATABASE_URL": f"postgresql://me:{KEY}@db/triptych"}
+    here = machine(tmp_path, **files, **read)  # as the command line has it once the files are read
+    put(host, here)
+    assert KEY not in HOSTS[host].user(here).read_text("utf-8")
+    env = env_of(host, here)
+    assert env.items() >= files.items() and not read.keys() & env.keys()
+
+
+@pytest.mark.parametrize("host", HOSTS)
 def test_an_object_store_is_carried_with_its_keys_by_name(host: str, tmp_path: Path) -> None:
     aws = {"AWS_ENDPOINT_URL": "https://minio.example.com", "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": KEY}
     put(host, machine(tmp_path / "without", **aws))
