@@ -55,7 +55,9 @@ async def all_done(url: str, job_ids: list[str], atlas: Emulator, requests: int)
             with anyio.fail_after(120):
                 # An uncertain request is looked for again by each call; the provider's list may be late.
                 unsettled = ("running", "uncertain")
-                while (job := await called(client, "get_status", job_id=job_id, wait_s=50))["status"] in unsettled:
+                while (  # noqa: ASYNC110
+                    job := await called(client, "get_status", job_id=job_id, wait_s=50)
+                )["status"] in unsettled:
                     await anyio.sleep(0.5)
             assert job["status"] == "done", job
     assert len(atlas.accepted) == requests
