@@ -18,6 +18,7 @@ class Loss(Enum):
 
     ANSWER = "it is executed, and its answer is lost"
     REQUEST = "it does not reach the server"
+    LATE = "it reaches the server when `deliver` is called"
 
 
 class Proxy:
@@ -32,6 +33,7 @@ class Proxy:
         """So many new connections are refused."""
         self.losses = 0
         self.connections = 0
+        self._late: tuple[socket.socket, bytes] | None = None
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -46,9 +48,19 @@ class Proxy:
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
 
+    def deliver(self) -> bytes:
+        """Send the late COMMIT to the server; return what it answers."""
+        assert self._late, "no COMMIT is on its way"
+        (behind, data), self._late = self._late, None
+        with behind:
+            behind.sendall(data)
+            return behind.recv(65536)
+
     def close(self) -> None:
         self._listening.close()
         self.cut()
+        if self._late:
+            self._late[0].close()
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +100,9 @@ class Proxy:
                         if one is client and self.next_loss and b"COMMIT\0" in data and b"INTO commits" in data:
                             losing, self.next_loss = self.next_loss, None
                             self.losses += 1
-                            if losing is Loss.REQUEST:
+                            if losing is Loss.LATE:
+                                self._late = behind.dup(), data
+                            if losing is not Loss.ANSWER:
                                 return
                         if one is behind and losing is Loss.ANSWER:
                             if b"COMMIT\0" in data:

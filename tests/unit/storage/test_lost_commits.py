@@ -204,11 +204,10 @@ def test_a_job_never_takes_the_place_of_another_with_its_id(direct: Store) -> No
     assert direct.job("job_00000001") == job()
 
 
-def test_a_refused_transaction_stays_refused(store: Store, direct: Store, url: str) -> None:
-    """The question for a token excludes the commit that it asks for, however late that comes."""
-    database = direct._db
-    assert isinstance(database, Database)
-    with closing(database._pool.connect()) as asking:
-        asking.execute("INSERT INTO commits (token, kept) VALUES ('t', false)")
-        with pytest.raises(Exception, match="duplicate key"):
-            asking.execute("BEGIN; INSERT INTO commits (token, kept) VALUES ('t', true); COMMIT")
+def test_a_commit_after_the_question_about_it_writes_nothing(store: Store, direct: Store, proxy: Proxy) -> None:
+    """What was said to be not written stays so, however late the COMMIT arrives."""
+    proxy.next_loss = Loss.LATE
+    with pytest.raises(errors.Outage):
+        add(store, prediction(), attach=False)
+    assert b"duplicate key" in proxy.deliver()
+    assert direct.job("job_00000001") is None and direct.balance(when(NOW)).reserved == 0
