@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from mcp import Client, StdioServerParameters
-from mcp.client.sse import sse_client
 
+from support.clients import sse
 from support.servers import SERVE, CannedService, Child, Connect, environ
 from triptych import settings
 from triptych.server.app import build
@@ -71,7 +71,7 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Connect:
                 command=sys.executable, args=["-m", "triptych"], env=environ(tmp_path / "home"), cwd=tmp_path
             )
         elif transport == "sse":
-            server = sse_client(url)
+            server = sse(url)
         async with Client(server, mode=era, **options) as client:
             yield client
 

@@ -18,10 +18,10 @@ import httpx2
 import mcp_types as types
 import pytest
 from mcp import Client, StdioServerParameters
-from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
+from support.clients import sse
 from support.servers import SAMPLES, SERVE, SMALL, Child, environ
 from triptych.jobs import file_links
 from triptych.server import auth, files
@@ -153,7 +153,7 @@ def connect(request: pytest.FixtureRequest, urls: dict[str, str]) -> As:
 async def client_of(url: str, transport: str = "http", era: str = "auto", token: str = ANN) -> AsyncIterator[Client]:
     headers = {"Authorization": f"Bearer {token}"}
     if transport == "sse":
-        async with Client(sse_client(url, headers=headers), mode=era) as client:  # type: ignore[arg-type]
+        async with Client(sse(url, headers=headers), mode=era) as client:  # type: ignore[arg-type]
             yield client
         return
     async with (

@@ -14,8 +14,8 @@ import mcp_types as types
 import pytest
 from cryptography.hazmat.primitives import serialization
 from mcp import Client, MCPError
-from mcp.client.sse import sse_client
 
+from support.clients import sse
 from support.identity_provider import BOTH, IdentityProvider, Key, handmade
 from support.servers import SAMPLES, SERVE, SMALL, Child, environ
 from triptych.jobs.caller import Caller
@@ -359,7 +359,7 @@ def test_every_tool_is_either_paying_or_free() -> None:
 @pytest.mark.parametrize("tool", PAYING)
 async def test_over_sse_the_tool_itself_refuses(urls: dict[str, str], provider: IdentityProvider, tool: str) -> None:
     headers = {"Authorization": f"Bearer {provider.token(RESOURCE, scope='triptych:read')}"}
-    async with Client(sse_client(urls["sse"], headers=headers)) as client:
+    async with Client(sse(urls["sse"], headers=headers)) as client:
         result = await client.call_tool(tool, PAYING[tool])
         said = result.content[0]
         assert result.is_error and isinstance(said, types.TextContent)

@@ -16,9 +16,9 @@ import httpx2
 import mcp_types as types
 import pytest
 from mcp import Client, MCPError
-from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
+from support.clients import sse
 from support.identity_provider import IdentityProvider
 from support.servers import SAMPLES, SERVE, SMALL, Child, environ
 from triptych.server import auth, oauth
@@ -57,7 +57,7 @@ def served(home: Path, anns: str, **more: str) -> Iterator[dict[str, str]]:
     for child in children.values():
         assert child.end() == 0
         said = "".join(child.said)
-        assert not any(token in said for token in (ANN, BEN, *SIGNED_IN.values())) and "Finished server process" in said
+        assert not any(token in said for token in (ANN, BEN, *SIGNED_IN.values())) and "is listening on" in said
     stored = b"".join(path.read_bytes() for path in home.glob("triptych.db*"))
     assert anns.encode() in stored
     assert not any(token.encode() in stored for token in (ANN, *SIGNED_IN.values()))
@@ -71,7 +71,7 @@ def connect(request: pytest.FixtureRequest, urls: dict[str, str]) -> As:
     async def connected(token: str, **options: Any) -> AsyncIterator[Client]:
         headers = {"Authorization": f"Bearer {SIGNED_IN.get(token, token)}"}
         if transport == "sse":
-            async with Client(sse_client(urls["sse"], headers=headers), mode=era, **options) as client:
+            async with Client(sse(urls["sse"], headers=headers), mode=era, **options) as client:
                 yield client
             return
         async with (

@@ -19,11 +19,11 @@ import anyio
 import httpx2
 import pytest
 from mcp import Client
-from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 from starlette.responses import PlainTextResponse
 
+from support.clients import sse
 from support.servers import SERVE, CannedService, Child, environ
 from triptych.core import errors
 from triptych.server import auth, http, service_holder, sites
@@ -165,7 +165,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     yield {"http": wide.url().replace("0.0.0.0", "127.0.0.1"), "sse": sse.url()}
     assert (wide.end(), sse.end()) == (0, 0)
     said = "".join([*wide.said, *sse.said])
-    assert "Finished server process" in said and TOKEN not in said and OTHER not in said and "Traceback" not in said
+    assert "is listening on" in said and TOKEN not in said and OTHER not in said and "Traceback" not in said
 
 
 PATHS = {
@@ -276,7 +276,7 @@ async def test_the_token_opens_every_transport(guarded: dict[str, str], scheme: 
         Client(streamable_http_client(guarded["http"], http_client=http)) as client,
     ):
         assert len((await client.list_tools()).tools) == 10
-    async with Client(sse_client(guarded["sse"], headers=headers)) as client:
+    async with Client(sse(guarded["sse"], headers=headers)) as client:
         assert len((await client.list_tools()).tools) == 10
 
 
@@ -473,7 +473,7 @@ async def test_an_image_beyond_the_sdks_limit_can_be_uploaded(http_url: str, sse
     Image.frombytes("RGB", (1400, 1200), os.urandom(1400 * 1200 * 3)).save(noise, "PNG")
     pixels = "data:image/png;base64," + base64.b64encode(noise.getvalue()).decode()
     assert len(pixels) > 6_000_000
-    for server in (http_url, sse_client(sse_url)):
+    for server in (http_url, sse(sse_url)):
         async with Client(server) as client:
             result = await client.call_tool("upload_images", {"images": [pixels]})
         assert not result.is_error and (result.structured_content or {})["images"][0]["width"] == 1400
