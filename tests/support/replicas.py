@@ -71,17 +71,17 @@ class Balancer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection. A request is one connection: keep-alive would stick a client to a replica."""
-        for _ in self.ports:
-            place, self._turn = self._turn % len(self.ports), self._turn + 1
-            try:
-                there = await asyncio.open_connection("127.0.0.1", self.ports[place])
-            except OSError:
-                continue
-            self.taken.append(place)
-            await asyncio.gather(_carry_request(reader, there[1]), _carry(there[0], writer))
-            there[1].close()
-            break
-        writer.close()
+        with contextlib.closing(writer):
+            for _ in self.ports:
+                place, self._turn = self._turn % len(self.ports), self._turn + 1
+                try:
+                    there = await asyncio.open_connection("127.0.0.1", self.ports[place])
+                except OSError:
+                    continue
+                self.taken.append(place)
+                with contextlib.closing(there[1]):
+                    await asyncio.gather(_carry_request(reader, there[1]), _carry(there[0], writer))
+                break
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,6 +120,11 @@ def balanced(*urls: str) -> Iterator[Balancer]:
         ready.set()
         await stop.wait()
         server.close()
+        connections = asyncio.all_tasks() - {asyncio.current_task()}
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+        await asyncio.sleep(0)  # a transport closes its socket in the loop's next turn
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
     thread.start()
