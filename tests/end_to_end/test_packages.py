@@ -20,6 +20,7 @@ import jsonschema
 import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+from PIL import Image
 
 from support import ROOT
 from triptych import __version__
@@ -141,6 +142,15 @@ def test_the_bundle_asks_for_keys_as_secrets(unpacked: Path) -> None:
     assert secret == set(mcp_clients.key_variables())
     assert [name for name, field in asked.items() if field["required"]] == ["pictures"]
     assert references["ARK_BASE_URL"] == "ark_base_url" and "Volcengine" in asked["ark_base_url"]["description"]
+
+
+def test_the_bundle_shows_an_icon_of_each_size(unpacked: Path) -> None:
+    manifest = json.loads((unpacked / "manifest.json").read_text("utf-8"))
+    for icon in [*manifest["icons"], {"src": manifest["icon"], "size": "512x512"}]:
+        with Image.open(unpacked / icon["src"]) as image:
+            assert (image.format, f"{image.width}x{image.height}") == ("PNG", icon["size"])
+    sizes = [icon["size"].partition("x")[0] for icon in manifest["icons"]]
+    assert sizes == ["16", "32", "48", "64", "128", "256", "512"]
 
 
 def test_the_bundle_holds_source_and_pinned_versions_alone(unpacked: Path) -> None:

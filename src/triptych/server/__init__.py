@@ -2,7 +2,7 @@
 
     transports -> service_holder, app -> sessions
                   app -> tools -> schemas, confirmation, fitting, resources, prompts, progress  (at the first request)
-                         tasks, patience
+                         tasks, patience, icons
                   http -> draining, webhooks, files, sites, limits, auth, scopes
                           auth -> oauth -> signing_keys, introspection  (with an identity provider alone)
     worker_process    a worker without a server

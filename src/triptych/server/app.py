@@ -1,9 +1,9 @@
 """The MCP server object: which handler answers which request.
 
 Built on the SDK's low-level server, so that schemas, results and refusals are Triptych's own and one set of handlers
-serves both protocol eras. Rules: building and starting import only `sessions`, `patience` and `tasks` of ours, which
-import nothing more. The first request for tools or resources imports them. The caller owns the service and passes in a
-function that returns it.
+serves both protocol eras. Rules: building and starting import only `sessions`, `patience`, `tasks` and `icons` of ours,
+which import nothing more. The first request for tools or resources imports them. The caller owns the service and passes
+in a function that returns it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mcp.server.models import InitializationOptions
 from mcp.shared.exceptions import MCPError
 
 from triptych import __version__
-from triptych.server import tasks
+from triptych.server import icons, tasks
 from triptych.server.patience import Patience
 from triptych.server.sessions import ClientSessions, takes_links
 
@@ -87,6 +87,16 @@ class TriptychServer(Server[ClientSessions]):
             if fixed:
                 fixed.list_changed = False
         return capabilities
+
+    @property
+    def server_info_stamp(self) -> dict[str, Any]:
+        # 2026-07-28 puts `serverInfo` into every result. The icon is only in that of `server/discover`.
+        return {name: value for name, value in super().server_info_stamp.items() if name != "icons"}
+
+    async def _handle_discover(self, ctx: Context, params: types.RequestParams | None) -> types.DiscoverResult:
+        result = await super()._handle_discover(ctx, params)
+        identity = super().server_info_stamp
+        return result.model_copy(update={"meta": {types.SERVER_INFO_META_KEY: identity}})
 
 
 class ConcurrencyLimiter:
@@ -338,6 +348,7 @@ def build(
         title="Triptych",
         description="Makes and edits sets of images that belong together.",
         instructions=INSTRUCTIONS,
+        icons=icons.of_server(),
         lifespan=handlers.lifespan,
         get_tool_input_schema=handlers.input_schema,
         on_list_tools=handlers.list_tools,

@@ -28,7 +28,7 @@ from triptych.core.models import Failure, Job, Prediction, State
 from triptych.core.offers import Operation
 from triptych.core.requests import Look, Request, Row
 from triptych.jobs import request_facts
-from triptych.server import gallery, tools
+from triptych.server import gallery, icons, tools
 from triptych.server.app import build
 from triptych.server.service_holder import ServiceHolder, service_opener
 
@@ -89,13 +89,19 @@ def test_a_model_reads_the_same_in_both_tool_lists() -> None:
 def test_the_page_loads_nothing_and_writes_no_markup() -> None:
     page = gallery.page()
     assert not re.findall(r"https?://", page)
-    assert not re.findall(r"(?:src|href)=|@import|url\(", page.replace('href="data:,"', ""))
+    assert not re.findall(r"(?:src|href)=|@import|url\(", page.replace(f'="{icons.data_url()}"', ""))
     assert not re.findall(
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|DOMParser", page
     )
     assert (page.count("<script>"), page.count("<style>")) == (1, 1)
     assert not re.findall(r'\s(?:on\w+|style)="', page), "what the policy would refuse"
     assert len(page.encode()) < 110_000
+
+
+def test_the_tab_and_the_head_of_the_page_show_the_icon() -> None:
+    page = gallery.page()
+    assert f'<link rel="icon" href="{icons.data_url()}">' in page and f'<img src="{icons.data_url()}" alt=""' in page
+    assert "img-src data:" in gallery.headers()["Content-Security-Policy"]
 
 
 def test_every_file_of_the_gallery_is_in_its_page() -> None:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 
+from triptych.server import icons
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -30,6 +32,7 @@ ROUTE = "/gallery"
 LINKED = frozenset({"edit_sequence", "edit_chain", "generate_sequence", "get_status"})
 """The tools whose result a host shows in the gallery."""
 _STYLE_LINK = re.compile(r'<link rel="stylesheet" href="(.*?)">')
+_ICON = f"../icons/{icons.SIZE_PX}.png"
 _SCRIPT_LINKS = re.compile(r'(?:<script src=".*?"></script>\n)+')
 """All scripts together, which become one: the policy names the hash of a single script."""
 
@@ -70,8 +73,9 @@ def read() -> types.ReadResourceResult:
 
 @functools.cache
 def page() -> str:
-    """Return the page as one HTML document: `index.html` with its style sheet and its scripts written into it."""
+    """Return the page as one HTML document: `index.html` with its style sheet, scripts and icon written into it."""
     html = _STYLE_LINK.sub(lambda link: f"<style>\n{_read(link[1])}</style>", _read("index.html"))
+    html = html.replace(_ICON, icons.data_url())
     return _SCRIPT_LINKS.sub(lambda links: f"<script>\n{_scripts(links[0])}</script>\n", html)
 
 

@@ -85,6 +85,7 @@ function openAddress() {
 
 async function start() {
   if (!IN_HOST) {
+    $('brand').hidden = false;  // a host shows the icon itself
     const given = new URLSearchParams(location.hash.slice(1));
     if (given.has('token')) {
       sessionStorage.setItem(TOKEN_KEY, given.get('token'));
