@@ -25,6 +25,8 @@ ICONS = ROOT / "src" / "triptych" / "server" / "icons"
 NO_PAGES = frozenset({"README.md", "CLAUDE.md", "AGENTS.md"})
 """Files of the root that are no pages: docs/index.md is the first page."""
 LINK = re.compile(r"(!?)\[([^\[\]]*)\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
+LIST_AT_ONCE = re.compile(r"^((?![-*] |\d+\. |[\s|>]).+)\n(?=[-*] |1\. )", re.MULTILINE)
+"""A line of text and a list below it: the generator needs an empty line between them, which CommonMark does not."""
 LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src"}
 NOT_LOADED = frozenset({"canonical", "edit", "next", "prev", "alternate"})
 
@@ -83,7 +85,7 @@ def moved(path: Path, text: str, places: Mapping[Path, Path], repository: str | 
 
     text = re.sub(r"^```mermaid\nstateDiagram-v2\n(.*?)^```$", moves, text, flags=re.DOTALL | re.MULTILINE)
     parts = re.split(r"(^ *```.*?^ *```$)", text, flags=re.DOTALL | re.MULTILINE)
-    return "".join(part if n % 2 else LINK.sub(link, part) for n, part in enumerate(parts))
+    return "".join(part if n % 2 else LINK.sub(link, LIST_AT_ONCE.sub(r"\1\n\n", part)) for n, part in enumerate(parts))
 
 
 def moves(drawing: re.Match[str]) -> str:

@@ -65,6 +65,19 @@ def test_the_pages_link_to_each_other_at_their_new_places(site: Any) -> None:
         assert moved("docs/install.md", kept) == kept
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Three things:\n- a\n  more\n- b\n", "Three things:\n\n- a\n  more\n- b\n"),
+        ("First:\n1. a\n2. b\n", "First:\n\n1. a\n2. b\n"),
+        ("- a\n- b\n\n- c\n", "- a\n- b\n\n- c\n"),
+        ("```text\na\n- b\n```\n", "```text\na\n- b\n```\n"),
+    ],
+)
+def test_a_list_needs_no_empty_line_before_it(site: Any, text: str, expected: str) -> None:
+    assert site.moved(ROOT / "docs" / "install.md", text, {}, None) == expected
+
+
 def test_the_drawing_of_states_becomes_a_table_with_every_move(site: Any) -> None:
     page = ROOT / "docs" / "how-a-job-lives.md"
     text = site.moved(page, page.read_text("utf-8"), site.sources(), None)
