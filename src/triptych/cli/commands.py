@@ -16,7 +16,7 @@ from triptych.cli import formatting
 from triptych.cli.compare import compare
 from triptych.cli.db import db
 from triptych.cli.formatting import Exit, exit_of_status
-from triptych.cli.install import install
+from triptych.cli.install import install, uninstall
 from triptych.cli.job_commands import follow_job, paid_options, run_paid, with_all_images
 from triptych.cli.look_commands import look
 from triptych.cli.object_commands import objects
@@ -392,6 +392,7 @@ ALL = (
     db,
     doctor,
     install,
+    uninstall,
     serve,
     worker,
     gallery,
