@@ -365,8 +365,7 @@ def demo(screen: Screen, out: str, provider: str) -> Exit:
 
     _require_emulated(provider)
     say = screen.note if screen.as_json else screen.say
-    live = sys.stdout.isatty() and not screen.as_json
-    report = anyio.run(lambda: show(resolved(out), provider, say, live=live))
+    report = anyio.run(lambda: show(resolved(out), provider, say, live=sys.stdout.isatty() and not screen.as_json))
     if screen.as_json:
         screen.show(report, "")
     return Exit.DONE if report.ok else Exit.FAILED

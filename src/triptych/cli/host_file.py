@@ -15,7 +15,11 @@ from pathlib import Path
 
 from triptych.core import errors
 
-_SECRET = re.compile(r"""(?i)((?:key|token|secret|password|authorization)\w*["']?\s*[:=]\s*["'])[^"'$]{4,}(["'])""")
+_SECRET = re.compile(
+    r"""(?ix)((?:key|token|secret|password|authorization)\w*["']?\s*[:=]\s*(?:["']|(?=\w)))
+    (?!\{env:|Bearer\s["']|TRIPTYCH_AUTH_TOKEN["'])[^"'$\n]{4,}(["']|$)""",
+    re.MULTILINE,
+)
 _LOGIN = re.compile(r"""(://)[^/\s"'@]+@""")
 
 

@@ -140,7 +140,7 @@ def known(name: str) -> Host:
     """
     if name in hosts():
         return hosts()[name]
-    near = difflib.get_close_matches(name.lower(), hosts(), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), hosts(), n=3)
     near = near or [host.name for host in hosts().values() if name.lower() in host.title.lower()]
     raise errors.BadRequest(
         f"No host is called {errors.quoted(name, 40)}. "
@@ -316,12 +316,18 @@ def _still_to_do(host: Host, entry: Mapping[str, Any], machine: Machine, *, proj
     """Return the tasks left to the user: values to fill in, and installations for colleagues."""
     empty = to_fill_in(host, entry)
     lines = [f"To be filled in there: {', '.join(empty)}."] if empty else []
-    if project and not isinstance(entry.get("url"), str) and not (host.reference or host.names_key):
+    starts = bool({"command", "cmd"} & entry.keys())
+    if starts and empty and not project:
         lines.append(
-            f"{host.title} replaces no names in this file, so no key is in it: each colleague's own key must be in "
-            "the environment that it passes on."
+            f"Or write the value into a file of its own, set {empty[0]}_FILE to its path in this shell, and run this "
+            "again: the entry then names that file."
         )
-    if project and "command" in entry:
+    if project and starts and not (host.reference or host.names_key or host.inherits):
+        lines.append(
+            f"No key is in this file, because {host.title} replaces no names in it. It works where the "
+            "host passes on an environment with the key; elsewhere, install it for each user, without --project."
+        )
+    if project and starts:
         lines.append(
             f"Colleagues need `{NAME}` on their PATH (`uv tool install`, `pipx install`); their own key and "
             "settings count."
@@ -336,6 +342,7 @@ def _still_to_do(host: Host, entry: Mapping[str, Any], machine: Machine, *, proj
 def _agreed(path: Path) -> bool:
     if not sys.stdin.isatty():
         raise errors.BadRequest(
-            f"There is no terminal to ask in, so {path} was left as it is: add --yes to write it, or --print to see it."
+            f"There is no terminal to ask in, so {path} was left as it is: add --yes to write it, or --dry-run to see "
+            "the change."
         )
     return click.confirm(f"Write this to {path}?", err=True)

@@ -248,7 +248,9 @@ def merged(
         if key in ADDRESS or before is None:
             entry[key] = value
         elif isinstance(value, dict) and isinstance(before, dict):
-            entry[key] = before | {name: item for name, item in value.items() if name not in before}
+            # A value that was never filled in has no use any more, once it comes from elsewhere.
+            mine = {name: item for name, item in before.items() if item or name in value}
+            entry[key] = mine | {name: item for name, item in value.items() if name not in mine}
         elif key == host.names_key and isinstance(before, list):
             entry[key] = [*before, *(item for item in value if item not in before)]
     if allow and machine:

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triptych.cli import cli, install, machine, mcp_clients
+from triptych.cli import cli, host_file, install, machine, mcp_clients
 from triptych.cli.editors import json_text, of, toml_text, yaml_text
 from triptych.cli.formatting import Exit
 from triptych.cli.machine import Machine
@@ -244,6 +244,31 @@ def test_what_has_to_be_filled_in_is_said(host: Host, tmp_path: Path, capsys: py
         assert ("To be filled in there: the token, after Bearer." in capsys.readouterr().out) is must
 
 
+def test_a_key_in_a_file_of_its_own_replaces_the_empty_value(tmp_path: Path) -> None:
+    path = put(HOSTS["lmstudio"], on(tmp_path))
+    assert entry_in(HOSTS["lmstudio"], path)["env"] == {"ATLASCLOUD_API_KEY": ""}
+    put(HOSTS["lmstudio"], on(tmp_path, ATLASCLOUD_API_KEY=KEY, ATLASCLOUD_API_KEY_FILE="/home/me/key"))
+    assert entry_in(HOSTS["lmstudio"], path)["env"] == {"ATLASCLOUD_API_KEY_FILE": "/home/me/key"}
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (f'"ATLASCLOUD_API_KEY": "{KEY}",', '"ATLASCLOUD_API_KEY": "…",'),
+        (f"      ATLASCLOUD_API_KEY: {KEY}", "      ATLASCLOUD_API_KEY: …"),
+        (f"api_key = '{KEY}'", "api_key = '…'"),
+        (f'"Authorization": "Bearer {KEY}"', '"Authorization": "…"'),
+        *[(line, line) for line in ('"A_KEY": "{env:A_KEY}"', '"A_KEY": "${A_KEY:-}"', '"Authorization": "Bearer "')],
+        *[
+            (line, line)
+            for line in ('env_keys: ["A_KEY"]', 'bearer_token_env_var = "TRIPTYCH_AUTH_TOKEN"', '"K_KEY": ""')
+        ],
+    ],
+)
+def test_the_shown_change_hides_values_and_shows_names(line: str, shown: str) -> None:
+    assert host_file.difference(Path("x"), "", line).splitlines()[-1] == f"+{shown}"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX's")
 @pytest.mark.parametrize(("scope", "mode"), [("user", 0o600), ("project", 0o644)])
 def test_a_new_file_of_one_user_is_for_that_user_alone(scope: install.Scope, mode: int, tmp_path: Path) -> None:
@@ -342,7 +367,7 @@ def changed(text: str, entry: dict[str, Any]) -> str | None:
         return None
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.dictionaries(NAMES, VALUES, max_size=3), st.dictionaries(NAMES, VALUES, max_size=3), ENTRY, st.booleans())
 def test_every_yaml_file_is_edited_rightly_or_refused(
     rest: dict[str, Any], extensions: dict[str, Any], entry: dict[str, Any], sort: bool
@@ -361,7 +386,7 @@ def test_every_yaml_file_is_edited_rightly_or_refused(
         assert gone == text
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(ENTRY)
 def test_an_entry_that_the_host_wrote_again_is_read(entry: dict[str, Any]) -> None:
     text = yaml.safe_dump({"extensions": {"triptych": entry}, "x": 1}, allow_unicode=True, width=1000)
