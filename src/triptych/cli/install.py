@@ -161,9 +161,9 @@ def show_hosts(screen: Screen, machine: Machine) -> Exit:
                 has_it = None
             found.append(Found(host=host.name, title=host.title, path=str(path), installed=has_it))
     others = [name for name in hosts() if name not in {item.host for item in found}]
-    said = {True: "✓ has Triptych", False: "–", None: "! its file cannot be read"}
+    said = {True: "✓ has Triptych", False: "not yet", None: "! cannot be read"}
     width = max((len(item.host) for item in found), default=0)
-    lines = [f"  {item.host:{width}}  {said[item.installed]:{15}}  {item.path}" for item in found]
+    lines = [f"  {item.host:{width}}  {said[item.installed]:{16}}  {item.path}" for item in found]
     head = "On this machine:" if found else "No MCP host that Triptych knows was found on this machine."
     last = ["", "`triptych install HOST` adds Triptych to one.", f"It also knows: {', '.join(others)}."]
     screen.show(Hosts(found=found, others=others), "\n".join([head, *lines, *last]))
@@ -280,6 +280,8 @@ def take_out(screen: Screen, asked: Asked, machine: Machine) -> Exit:
     if before is None or after == before:
         screen.show(asked.result(path, "absent"), f"Triptych is not installed in {host.title}: {path}")
         return Exit.DONE
+    if not after and path.is_symlink():
+        after = "{}\n" if host.format == "json" else "\n"  # a link must lead somewhere
     not_written, kept = asked.change(screen, path, before, after)
     if not_written:
         screen.show(asked.result(path, not_written), "Nothing was written.")

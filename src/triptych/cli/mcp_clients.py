@@ -73,7 +73,8 @@ class Host:
             raise errors.BadRequest(
                 f"{self.title} has no file for one project; leave --project out."
                 if project
-                else f"{self.title} has no file on this platform that Triptych knows; `--print` shows its entry."
+                else f"{self.title} has no file on this platform that Triptych knows. docs/install.md has an entry to "
+                "put in by hand."
             )
         plain = []
         for name in names:

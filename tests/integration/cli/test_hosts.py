@@ -342,6 +342,19 @@ def test_vs_code_forgets_the_inputs_that_were_ours(tmp_path: Path) -> None:
     assert json_text.read(path.read_text("utf-8")) == {"inputs": [{"id": "mine", "type": "promptString"}]}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("name", ["warp", "goose", "grok-build"])
+def test_a_link_leads_to_a_file_afterwards_too(name: str, tmp_path: Path) -> None:
+    host, where, real = HOSTS[name], on(tmp_path), tmp_path / "dotfiles"
+    path = host.path(where)
+    path.parent.mkdir(parents=True)
+    path.symlink_to(real)
+    put(host, where)
+    take(host, where)
+    assert path.is_symlink() and of(host.format).get(real.read_text("utf-8"), host.path_of_entry) is None
+    put(host, where)
+
+
 # -- the editors
 
 
@@ -522,7 +535,7 @@ def test_without_a_host_those_of_the_machine_are_listed(at_home: Path) -> None:
     (at_home / ".warp" / ".mcp.json").write_text("{", "utf-8")
     assert run("install", "codex", "--yes").exit_code == 0
     lines = run("install").stdout.splitlines()
-    assert [line.split()[:2] for line in lines[1:4]] == [["cursor", "–"], ["codex", "✓"], ["warp", "!"]]
+    assert [line.split()[:2] for line in lines[1:4]] == [["cursor", "not"], ["codex", "✓"], ["warp", "!"]]
     told = json.loads(run("install", "--json").stdout)
     assert [(item["host"], item["installed"]) for item in told["found"]] == [
         ("cursor", False),

@@ -660,6 +660,7 @@ def test_every_toml_keeps_the_rest_and_gets_the_table(
         return
     edited = toml_text.put(text, ("s", "t"), new)
     assert tomllib.loads(edited) == before | {"s": {"x": {"y": 1}, "t": new}}
+    assert tomllib.loads(toml_text.drop(edited, ("s", "t"))) == before | {"s": {"x": {"y": 1}}}
 
 
 @pytest.mark.parametrize("host", JSON_HOSTS)
