@@ -42,7 +42,7 @@ def main() -> None:
 def forget_unexpanded(environ: MutableMapping[str, str]) -> None:
     """Remove each variable whose value is an unexpanded reference, such as `${env:HTTPS_PROXY}`."""
     for name, value in list(environ.items()):
-        if value.startswith("${") and value.endswith("}"):
+        if value.startswith(("${", "{env:")) and value.endswith("}"):
             del environ[name]
 
 

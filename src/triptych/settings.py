@@ -373,5 +373,5 @@ def _auth_tokens(environ: Mapping[str, str]) -> tuple[SecretStr, ...]:
 
 def _secret(environ: Mapping[str, str], name: str) -> SecretStr | None:
     value = environ.get(name, "").strip()
-    # Hosts that do not expand "${NAME}" pass the text on as it is.
-    return SecretStr(value) if value and not value.startswith("${") else None
+    # Hosts that do not expand "${NAME}" or "{env:NAME}" pass the text on as it is.
+    return SecretStr(value) if value and not value.startswith(("${", "{env:")) else None

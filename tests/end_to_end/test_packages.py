@@ -25,6 +25,7 @@ from PIL import Image
 from support import ROOT
 from triptych import __version__
 from triptych.cli import mcp_clients
+from triptych.cli.machine import Machine, key_variables
 from triptych.server.tools import TOOLS
 
 pytestmark = pytest.mark.usefixtures("ordinary_start")
@@ -105,7 +106,7 @@ def test_the_registry_entry_keeps_to_the_registrys_schema() -> None:
 def test_the_registry_entry_marks_every_key_as_a_secret() -> None:
     entry = document("server.json")
     variables = entry["packages"][0]["environmentVariables"]
-    assert {item["name"] for item in variables if item["isSecret"]} == set(mcp_clients.key_variables())
+    assert {item["name"] for item in variables if item["isSecret"]} == set(key_variables())
     readme = (ROOT / "README.md").read_text("utf-8")
     assert f"<!-- mcp-name: {entry['name']} -->" in readme
     settings = (ROOT / "docs" / "settings.md").read_text("utf-8")
@@ -139,7 +140,7 @@ def test_the_bundle_asks_for_keys_as_secrets(unpacked: Path) -> None:
     references = {name: value.removeprefix("${user_config.").removesuffix("}") for name, value in env.items()}
     assert set(references.values()) == set(asked)
     secret = {name for name, field in references.items() if asked[field].get("sensitive")}
-    assert secret == set(mcp_clients.key_variables())
+    assert secret == set(key_variables())
     assert [name for name, field in asked.items() if field["required"]] == ["pictures"]
     assert references["ARK_BASE_URL"] == "ark_base_url" and "Volcengine" in asked["ark_base_url"]["description"]
 
@@ -260,8 +261,8 @@ def test_keys_left_empty_in_the_bundle_count_as_none(mcpb: Path, unpacked: Path)
 
 
 def test_the_plugins_server_is_what_install_writes_for_a_project() -> None:
-    host = mcp_clients.HOSTS["claude-code"]
-    entry = mcp_clients.stdio_entry(host, ["triptych"], mcp_clients.Machine("linux", {}, Path("/"), Path("/")))
+    host = mcp_clients.hosts()["claude-code"]
+    entry = mcp_clients.stdio_entry(host, ["triptych"], Machine("linux", {}, Path("/"), Path("/")))
     assert (ROOT / "plugin" / ".mcp.json").read_text("utf-8").rstrip() == mcp_clients.snippet(host, entry).rstrip()
 
 

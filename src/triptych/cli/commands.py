@@ -16,7 +16,7 @@ from triptych.cli import formatting
 from triptych.cli.compare import compare
 from triptych.cli.db import db
 from triptych.cli.formatting import Exit, exit_of_status
-from triptych.cli.install import install
+from triptych.cli.install import install, uninstall
 from triptych.cli.job_commands import follow_job, paid_options, run_paid, with_all_images
 from triptych.cli.look_commands import look
 from triptych.cli.object_commands import objects
@@ -365,8 +365,7 @@ def demo(screen: Screen, out: str, provider: str) -> Exit:
 
     _require_emulated(provider)
     say = screen.note if screen.as_json else screen.say
-    live = sys.stdout.isatty() and not screen.as_json
-    report = anyio.run(lambda: show(resolved(out), provider, say, live=live))
+    report = anyio.run(lambda: show(resolved(out), provider, say, live=sys.stdout.isatty() and not screen.as_json))
     if screen.as_json:
         screen.show(report, "")
     return Exit.DONE if report.ok else Exit.FAILED
@@ -392,6 +391,7 @@ ALL = (
     db,
     doctor,
     install,
+    uninstall,
     serve,
     worker,
     gallery,
