@@ -140,6 +140,7 @@ def test_the_bundle_asks_for_keys_as_secrets(unpacked: Path) -> None:
     secret = {name for name, field in references.items() if asked[field].get("sensitive")}
     assert secret == set(mcp_clients.key_variables())
     assert [name for name, field in asked.items() if field["required"]] == ["pictures"]
+    assert manifest["privacy_policies"] == ["https://github.com/triptych-mcp/triptych/blob/main/PRIVACY.md"]
     assert references["ARK_BASE_URL"] == "ark_base_url" and "Volcengine" in asked["ark_base_url"]["description"]
 
 
