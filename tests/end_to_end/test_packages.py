@@ -22,6 +22,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from support import ROOT
+from support.systems import child_environment
 from triptych import __version__
 from triptych.cli import mcp_clients
 from triptych.server.tools import TOOLS
@@ -176,7 +177,7 @@ async def listed(command: str, args: list[str], env: Mapping[str, str]) -> list[
 
 @pytest.mark.anyio
 async def test_the_bundles_entry_point_starts_the_bundles_own_code(unpacked: Path, tmp_path: Path) -> None:
-    env = {"PYTHONPATH": str(unpacked / "src"), "TRIPTYCH_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    env = child_environment(PYTHONPATH=str(unpacked / "src"), TRIPTYCH_HOME=str(tmp_path))
     where = "import triptych; print(triptych.__file__)"
     told = await anyio.run_process([sys.executable, "-c", where], env=env)
     assert Path(told.stdout.decode().strip()).is_relative_to(unpacked)
