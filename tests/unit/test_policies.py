@@ -98,9 +98,20 @@ def test_the_supported_version_is_this_one() -> None:
     assert f"(now {__version__.rpartition('.')[0]})" in page("SECURITY.md")
 
 
-def test_every_test_that_the_privacy_page_names_exists() -> None:
+@pytest.mark.parametrize("name", ["PRIVACY.md", "docs/versioning.md", "docs/platforms.md"])
+def test_every_test_that_a_policy_names_exists(name: str) -> None:
     known = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    named = re.findall(r"`(test_\w+)`", page("PRIVACY.md"))
+    named = re.findall(r"`(test_\w+)`", page(name))
     assert len(named) > 6
-    for name in named:
-        assert re.search(rf"^(?:async )?def {name}\(", known, re.MULTILINE), name
+    for test in named:
+        assert re.search(rf"^(?:async )?def {test}\(", known, re.MULTILINE), test
+
+
+def test_every_skip_for_a_system_has_its_reason_in_one_place() -> None:
+    """A few tests are of one system; all others take a mark of `support.systems`."""
+    own = {"test_transports.py", "test_install.py", "test_private_files.py", "test_forked_start.py", "test_systems.py"}
+    own |= {"test_tables.py"}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        if path.name not in own:
+            skips = re.findall(r"skipif\([^)]*(?:win32|darwin|os\.name)", path.read_text("utf-8"))
+            assert not skips, path.name
