@@ -23,6 +23,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from PIL import Image
 
 from support import ROOT
+from support.systems import child_environment
 from triptych import __version__
 from triptych.cli import mcp_clients
 from triptych.cli.machine import Machine, key_variables
@@ -142,6 +143,7 @@ def test_the_bundle_asks_for_keys_as_secrets(unpacked: Path) -> None:
     secret = {name for name, field in references.items() if asked[field].get("sensitive")}
     assert secret == set(key_variables())
     assert [name for name, field in asked.items() if field["required"]] == ["pictures"]
+    assert manifest["privacy_policies"] == ["https://github.com/triptych-mcp/triptych/blob/main/PRIVACY.md"]
     assert references["ARK_BASE_URL"] == "ark_base_url" and "Volcengine" in asked["ark_base_url"]["description"]
 
 
@@ -186,7 +188,7 @@ async def listed(command: str, args: list[str], env: Mapping[str, str]) -> list[
 
 @pytest.mark.anyio
 async def test_the_bundles_entry_point_starts_the_bundles_own_code(unpacked: Path, tmp_path: Path) -> None:
-    env = {"PYTHONPATH": str(unpacked / "src"), "TRIPTYCH_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    env = child_environment(PYTHONPATH=str(unpacked / "src"), TRIPTYCH_HOME=str(tmp_path))
     where = "import triptych; print(triptych.__file__)"
     told = await anyio.run_process([sys.executable, "-c", where], env=env)
     assert Path(told.stdout.decode().strip()).is_relative_to(unpacked)

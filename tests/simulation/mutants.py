@@ -245,7 +245,7 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "an image's file is not flushed",
         "triptych.images.writing",
-        "            os.fsync(file.fileno())\n",
+        "            systems.flush_file(file.fileno())\n",
         "",
     ),
     _one(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -46,7 +47,7 @@ def worker(home: Path, *emulators: Emulator, env: dict[str, str] | None = None) 
 
 
 def _at(emulators: Sequence[Emulator]) -> dict[str, str]:
-    env = {"TRIPTYCH_MODELS": "builtin", "PYTHONPATH": ":".join(sys.path)}
+    env = {"TRIPTYCH_MODELS": "builtin", "PYTHONPATH": os.pathsep.join(sys.path)}
     for emulator in emulators:
         provider = providers.load(emulator.name)
         assert provider.key_env

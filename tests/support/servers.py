@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 from mcp import Client
 
+from support.systems import child_environment
 from triptych import settings
 from triptych.core import errors
 from triptych.core.models import Status
@@ -41,8 +41,7 @@ serve(settings.read(os.environ, remote=True), sys.argv[1], "127.0.0.1", 0)
 
 def environ(home: Path, **more: str) -> dict[str, str]:
     """Return an environment with no keys in it, the samples allowed, and a home of its own."""
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "SYSTEMROOT")}
-    return {**kept, "TRIPTYCH_HOME": str(home), "TRIPTYCH_ALLOWED_DIRS": str(SAMPLES), **more}
+    return child_environment(TRIPTYCH_HOME=str(home), TRIPTYCH_ALLOWED_DIRS=str(SAMPLES)) | more
 
 
 class Child:

@@ -21,6 +21,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from support import ROOT
+from support.systems import child_environment
 from triptych import __version__, settings
 from triptych.cli import cli, formatting, mcp_clients
 from triptych.cli.machine import Machine
@@ -179,7 +180,7 @@ def test_the_link_adds_to_cursor_what_install_writes() -> None:
 async def test_the_example_starts_the_server_once_the_path_is_right(tmp_path: Path) -> None:
     server = next(servers(json.loads(EXAMPLE)))
     # The command of the block, in this environment; the settings as they stand in it.
-    env = {**server["env"], "TRIPTYCH_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    env = {**child_environment(), **server["env"], "TRIPTYCH_HOME": str(tmp_path)}
     command = StdioServerParameters(command=sys.executable, args=["-m", "triptych", *server["args"]], env=env)
     async with Client(stdio_client(command), mode="legacy") as client:
         assert client.server_info is not None

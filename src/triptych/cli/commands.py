@@ -226,12 +226,13 @@ def view(screen: Screen, images: tuple[str, ...], output: str) -> Exit:
 
 @click.command()
 @click.option("--offline", is_flag=True, help="Do not contact the providers.")
+@click.option("--check-updates", is_flag=True, help="Ask the package index (pypi.org) for a newer version.")
 @command
-def doctor(screen: Screen, offline: bool) -> Exit:
+def doctor(screen: Screen, **chosen: bool) -> Exit:
     """Check settings, directories, providers and the clock, and say how to mend each fault."""
     from triptych.cli.doctor import run_checks
 
-    report = anyio.run(lambda: run_checks(os.environ, offline=offline))
+    report = anyio.run(lambda: run_checks(os.environ, **chosen))
     screen.show(report, report.text())
     return Exit.DONE if report.ok else Exit.FAILED
 

@@ -2,7 +2,7 @@
 
 Rules: a key is never shown, not even in part. Nothing is paid, and nothing is left in TRIPTYCH_HOME but the database
 itself, brought up to date; a PostgreSQL database is not migrated. A missing setting is not a fault. Every fault says
-how to mend it.
+how to mend it. The package index is asked only with `check_updates`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import anyio.to_thread
 from pydantic import BaseModel, ConfigDict
 
 from triptych import __version__
+from triptych.cli.updates import newer_version
 from triptych.core import errors
 from triptych.core.clock import SystemClock
 from triptych.images.objects import Objects
@@ -46,7 +47,7 @@ RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 class Check(BaseModel):
-    """The result of one check: `ok`, `off` (not configured, not a fault) or `fault`, and how to mend it."""
+    """The result of one check: `ok`, `off` (not configured or not known: no fault) or `fault`, and how to mend it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -77,8 +78,13 @@ class Report(BaseModel):
         return "\n".join([*(check.line() for check in self.checks), "", verdict])
 
 
-async def run_checks(environ: Mapping[str, str], *, offline: bool = False) -> Report:
-    """Run all checks; with `offline`, send no request to the providers."""
+async def run_checks(environ: Mapping[str, str], *, offline: bool = False, check_updates: bool = False) -> Report:
+    """Run all checks; with `offline`, send no request to the providers; with `check_updates`, ask the package index.
+
+    Raises: `errors.BadRequest` for both together.
+    """
+    if offline and check_updates:
+        raise errors.BadRequest("--check-updates asks the package index; leave out --offline.")
     checks = [_versions()]
     try:
         settings = read_settings(environ)
@@ -102,6 +108,9 @@ async def run_checks(environ: Mapping[str, str], *, offline: bool = False) -> Re
         finally:
             await provider_client.aclose()
         checks.append(_clock(dates))
+    if check_updates:
+        found, mend = await newer_version()
+        checks.append(Check(about="updates", state="off" if mend else "ok", found=found, mend=mend))
     return Report(ok=all(check.state != "fault" for check in checks), checks=checks)
 
 

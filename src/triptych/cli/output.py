@@ -51,7 +51,9 @@ class Screen:
         click.echo(block(text), err=True)
 
     def _json(self, fields: Mapping[str, Any]) -> None:
-        click.echo(json.dumps(tree(dict(fields)), indent=2, ensure_ascii=False))
+        # A pipe on Windows often has a small encoding, which would lose letters: JSON can escape them.
+        is_utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") in ("utf8", "utf_8")
+        click.echo(json.dumps(tree(dict(fields)), indent=2, ensure_ascii=not is_utf8))
 
     def refuse(self, error: errors.TriptychError) -> Exit:
         """Write an error, and return its exit code."""

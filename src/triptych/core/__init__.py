@@ -11,6 +11,7 @@ concurrency    exceptions out of task groups
 telemetry      spans and values for metrics, traces and logs
 json_fields    how money and time leave in JSON
 private_files  files that only the user can read
+systems        differences between Linux, macOS and Windows
 """
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "private_files",
     "requests",
     "states",
+    "systems",
     "telemetry",
     "text",
 ]

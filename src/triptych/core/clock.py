@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import anyio
 
@@ -81,9 +82,7 @@ class SystemClock:
         The time that the machine sleeps is included where the system reports it, so that a day's budget ends after a
         day.
         """
-        if sys.platform == "win32":
-            return time.monotonic()
-        return time.clock_gettime(_SLEEP_COUNTS)
+        return _since_boot_s()
 
     async def wait(self, event: anyio.Event, seconds: float) -> None:
         """Return when the event is set, or after so many seconds."""
@@ -91,13 +90,24 @@ class SystemClock:
             await event.wait()
 
 
+def _since_boot_s(platform: str = sys.platform) -> float:
+    if platform != "win32":
+        return time.clock_gettime(_SLEEP_COUNTS)
+    import ctypes
+
+    # `time.monotonic` reads another counter from Python 3.13 on, and one home may serve two Pythons.
+    ticks_ms = ctypes.WinDLL("kernel32").GetTickCount64  # type: ignore[attr-defined, unused-ignore]
+    ticks_ms.restype = ctypes.c_uint64
+    return float(ticks_ms()) / 1000
+
+
 @lru_cache(maxsize=1)
-def boot_id() -> str:
+def boot_id(platform: str = sys.platform) -> str:
     """Return an id of this boot of the machine; an empty string where the system has none."""
     readers: dict[str, Callable[[], str]] = {"linux": _linux, "darwin": _darwin, "win32": _windows}
     try:
-        return readers.get(sys.platform, lambda: "")()
-    except (OSError, AttributeError, ValueError):
+        return readers.get(platform, lambda: "")()
+    except (OSError, AttributeError, ImportError, ValueError):
         return ""
 
 
@@ -115,10 +125,7 @@ def _darwin() -> str:
 
 
 def _windows() -> str:
-    if sys.platform != "win32":
-        return ""
-    import winreg
-
+    winreg: Any = import_module("winreg")  # only Windows has it
     path = r"SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management\PrefetchParameters"
     with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path) as key:
         return str(winreg.QueryValueEx(key, "BootId")[0])

@@ -160,6 +160,8 @@ def read_once(item: str, real: Path, is_own: bool, limit_bytes: int | None = Non
             f"There is no file {missing_path(item)}; check the path, and write it in full if it is relative."
         ) from error
     except OSError as error:
+        if isinstance(error, PermissionError) and real.is_dir():  # Windows opens no directory
+            raise errors.UnreadableImage(f"{quoted_path(item)} is not a file; name an image file.") from error
         raise errors.UnreadableImage(f"{quoted_path(item)} cannot be read ({error.strerror}).") from error
     if not unmoved:
         raise errors.NotAllowed(f"{quoted_path(item)} changed while it was opened.")

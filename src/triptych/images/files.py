@@ -26,7 +26,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-from triptych.core import errors, private_files
+from triptych.core import errors, private_files, systems
 from triptych.core.models import Image
 from triptych.images import writing
 from triptych.images.allowed_paths import (
@@ -233,8 +233,8 @@ class ImageFiles:
         private_files.make_directory(path.parent)
         private_files.make_directory(self.parts_dir)
         with writing.part(self.parts_dir, data, private_files.opener) as part:
-            part.replace(path)
-        writing.flush_directory(path.parent)
+            systems.replace(part, path)
+        systems.flush_directory(path.parent)
 
     def remove_stale_parts(self, now: datetime) -> None:
         """Close the directories to other users, and remove temporary files that a dead process left."""

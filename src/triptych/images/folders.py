@@ -11,7 +11,6 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import TypeVar
 
-from triptych.core import errors
+from triptych.core import errors, systems
 from triptych.core.text import counted
 from triptych.images.allowed_paths import allowed_place, has_hidden_flag, is_inside, path_of, quoted_path
 
@@ -44,7 +43,7 @@ MOST_NAMES = 5
 """The most skipped files that a message names."""
 
 _ALL_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
-_NAMES_IGNORE_CASE = sys.platform in ("win32", "darwin")
+_NAMES_IGNORE_CASE = systems.names_ignore_case()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+from triptych.core import systems
 
 Opener = Callable[[str, int], int]
 
@@ -26,17 +27,6 @@ def create_in_place(path: Path, data: bytes) -> bool:
     return True
 
 
-def flush_directory(directory: Path) -> None:
-    """Flush a directory to disk: without it a power cut loses the name of a file whose bytes are stored."""
-    if os.name == "nt":
-        return  # Windows opens no directory; its file systems log a rename themselves
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextmanager
 def part(directory: Path, data: bytes, opener: Opener | None = None) -> Iterator[Path]:
     """Yield a flushed temporary file to be moved or linked into place. It is removed at the end if it is still there.
@@ -48,7 +38,7 @@ def part(directory: Path, data: bytes, opener: Opener | None = None) -> Iterator
         with open(path, "xb", opener=opener) as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            systems.flush_file(file.fileno())
         yield path
     finally:
         path.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ import anyio
 import anyio.to_thread
 
 from triptych.catalog import live_offers
-from triptych.core import errors, private_files
+from triptych.core import errors, private_files, systems
 from triptych.core.clock import Clock, Notifier
 from triptych.core.offers import ListedModel, Offer
 from triptych.core.text import line
@@ -300,7 +300,7 @@ class Catalogues:
         try:
             with open(part, "w", encoding="ascii", opener=private_files.opener) as file:
                 json.dump(document, file)
-            part.replace(path)
+            systems.replace(part, path)
         except OSError as error:
             log.info("%s: its catalogue could not be stored: %s", account.provider.name, error)
             with suppress(OSError):

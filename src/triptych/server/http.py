@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
+from triptych.core import systems
 from triptych.providers.url_safety import LOOPBACK
 from triptych.server.app import TriptychServer
 from triptych.server.patience import DisconnectWatcher
@@ -194,8 +195,18 @@ def in_url(host: str) -> str:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host.strip("[]"), port), family=family)
+    """Return a socket that listens. Raises: `OSError` for an address that is taken or not of this machine."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        systems.claim_address(listener)
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host.strip("[]"), port))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 async def serve(

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Literal, NoReturn
 from urllib.parse import urlsplit
@@ -23,6 +21,7 @@ from mcp.server.stdio import stdio_server
 
 from triptych.server.app import build
 from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener, traced
+from triptych.server.worker_process import stop_signals
 
 if TYPE_CHECKING:
     from triptych.server.oauth import OAuth
@@ -181,10 +180,10 @@ async def _leave_when_told(holder: ServiceHolder) -> None:
     A thread of the SDK then blocks reading stdin and only another line would wake it. So this closes the service in
     order and ends the process without that thread.
     """
-    # Not implemented on Windows, where the default handlers end the process.
-    with suppress(NotImplementedError), anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            await holder.close()
-            logging.shutdown()
-            sys.stderr.flush()
-            os._exit(0)
+    told = anyio.Event()
+    with stop_signals(told.set):
+        await told.wait()
+        await holder.close()
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(0)

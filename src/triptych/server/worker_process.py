@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from triptych.core import systems
+
 if TYPE_CHECKING:
     from triptych.settings import Settings
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def announce() -> None:
@@ -53,12 +53,12 @@ async def work(
 
 @contextmanager
 def stop_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on the event loop at the first SIGTERM or SIGINT; a second one ends the process as usual.
+    """Call `stop` on the event loop at the first signal to stop; a second one ends the process as usual.
 
     `signal.signal` works on Windows too, where event loops have no signal handlers.
     """
     loop = asyncio.get_running_loop()
-    usual = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    usual = {number: signal.getsignal(number) for number in systems.stop_signals()}
 
     def restore() -> None:
         for number, handler in usual.items():
@@ -68,7 +68,7 @@ def stop_signals(stop: Callable[[], None]) -> Iterator[None]:
         restore()
         loop.call_soon_threadsafe(stop)
 
-    for number in STOP_SIGNALS:
+    for number in usual:
         signal.signal(number, handle)
     try:
         yield

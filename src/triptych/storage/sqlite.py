@@ -59,6 +59,7 @@ class Database:
             with self._mendable():
                 self._use_wal()
                 self.connection.execute("PRAGMA synchronous=FULL")
+                self.connection.execute("PRAGMA fullfsync=ON")  # macOS alone: not only into the drive's cache
                 self.require_current()
                 migrations.migrate(self.connection)
                 self.connection.execute(f"PRAGMA busy_timeout = {round(BUSY_TIMEOUT_S * 1000)}")
@@ -177,6 +178,7 @@ class Database:
         finally:
             with self._mendable():
                 self.connection.execute("PRAGMA synchronous=FULL")
+                self.connection.execute("PRAGMA fullfsync=ON")  # macOS alone: not only into the drive's cache
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

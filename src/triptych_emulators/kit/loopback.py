@@ -17,6 +17,8 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from triptych.core import systems
+
 CLOSING_WAIT_S = 2.0
 """A stopping server waits this long for the responses that are being sent."""
 CLOSING_CHECK_S = 0.002
@@ -84,7 +86,7 @@ class LoopbackServer:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         # Without the protocol number asyncio leaves Nagle's algorithm on, and every response takes 40 ms more.
         self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        systems.claim_address(self._socket)
         try:
             self._socket.bind((host, port))
         except OSError:

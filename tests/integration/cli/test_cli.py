@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from support.systems import needs_links, needs_signals, needs_terminals
 from triptych import __version__
 from triptych.cli import cli, formatting, job_commands
 from triptych.cli.formatting import Exit
@@ -179,6 +180,7 @@ def test_a_named_file_is_read_wherever_it_lies(coffee: str, tmp_path: Path, monk
     assert fields("upload", Path(coffee).as_uri())["images"][0]["handle"].startswith("img_")
 
 
+@needs_links
 def test_a_link_that_was_named_is_followed(coffee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link = tmp_path / "link.jpg"
     link.symlink_to(coffee)
@@ -360,7 +362,7 @@ def test_yes_does_not_lift_the_budget(with_key: Emulator, coffee: str, monkeypat
     assert with_key.accepted == []
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there are no pseudo-terminals on Windows")
+@needs_terminals
 @pytest.mark.parametrize(("answer", "code", "sent"), [(b"n\n", Exit.TOO_COSTLY, 0), (b"y\n", Exit.RUNNING, 1)])
 def test_on_a_terminal_it_asks_before_a_costly_job(
     with_key: Emulator, coffee: str, monkeypatch: pytest.MonkeyPatch, answer: bytes, code: Exit, sent: int
@@ -422,7 +424,7 @@ def test_models_are_a_table_within_100_columns(with_key: Emulator) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process on Windows")
+@needs_signals
 @pytest.mark.usefixtures("ordinary_start")
 def test_an_interrupted_wait_leaves_the_job_for_status(coffee: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with running("atlas", latency_s=3600.0, max_side=96, key=KEY) as api:
@@ -536,7 +538,7 @@ def test_the_faults_of_an_emulated_api_can_be_listed() -> None:
     ).items()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process on Windows")
+@needs_signals
 @pytest.mark.usefixtures("ordinary_start")
 def test_an_emulator_runs_until_it_is_interrupted() -> None:
     with child("emulate", "atlas", "--port", "0") as process:

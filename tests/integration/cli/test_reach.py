@@ -15,14 +15,14 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from tests.conftest import SAMPLES
 
+from support.systems import child_environment
+
 pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
 async def started_in(directory: Path, home: Path, mode: Any = "auto", **environ: str) -> AsyncIterator[Client]:
-    env = {"PATH": os.environ["PATH"], "TRIPTYCH_HOME": str(home / ".data"), **environ}
-    if os.name == "nt":
-        env["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
+    env = child_environment(TRIPTYCH_HOME=str(home / ".data")) | environ
     command = StdioServerParameters(command=sys.executable, args=["-m", "triptych"], env=env, cwd=str(directory))
     async with Client(stdio_client(command), mode=mode) as client:
         yield client

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from integration.jobs.test_live_models import LIVE, NEW, reads, schema_of
 from support.clocks import until
 from support.fixtures import Emulator, FakeClock, MakeService
 from support.jobs import Options, edit_sequence
+from support.systems import needs_modes
 from triptych import settings
 from triptych.cli import doctor
 from triptych.core import errors
@@ -361,7 +361,7 @@ async def test_a_refresh_that_is_stopped_goes_on_where_it_was(
     assert len(schema_reads(atlas)) <= len(total) + 4 and first < len(total)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="rights are the directory's there")
+@needs_modes
 async def test_only_the_user_can_read_it(make_service: MakeService, atlas: Emulator, path: Path) -> None:
     async with make_service(atlas, **LIVE) as service:
         await known(service)

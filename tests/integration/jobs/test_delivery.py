@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import math
-import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +19,7 @@ from PIL import Image
 from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, ended
 from support.pictures import picture
+from support.systems import needs_links
 from triptych.core import errors
 from triptych.images import delivery
 from triptych.jobs.results import SaveResult
@@ -511,7 +511,7 @@ async def test_a_hostile_name_stays_inside_an_archive(
         assert not {"/", "\\", "\0"} & set(name) and not name.startswith(".")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="making a link needs a right there")
+@needs_links
 async def test_an_archive_goes_through_no_link_that_leads_out(
     make_service: MakeService, photos: list[str], caller: Caller, tmp_path: Path, out: Path
 ) -> None:

@@ -22,6 +22,7 @@ from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, edited, ended
 from support.object_store import SECRET, Bucket
 from support.pictures import picture
+from support.systems import needs_links
 from triptych import logs
 from triptych.cli import cli, doctor
 from triptych.core import errors
@@ -305,6 +306,7 @@ async def test_a_call_whose_image_cannot_be_stored_says_so_and_pays_nothing(
 # -- several processes
 
 
+@needs_links
 async def test_an_image_of_one_machine_is_used_at_another(
     make_service: MakeService, atlas: Emulator, finish: Finish, bucket: Bucket, coffee: str, tmp_path: Path
 ) -> None:

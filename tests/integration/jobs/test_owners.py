@@ -15,6 +15,7 @@ import pytest
 from support import ROOT
 from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import Options, edit_chain, edit_sequence, generate_sequence
+from support.systems import needs_links
 from triptych.core import errors
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import Caller, ImageService
@@ -165,6 +166,7 @@ async def test_one_file_of_two_owners_is_stored_once(make_service: MakeService, 
         assert kind == "unknown_handle"
 
 
+@needs_links
 @pytest.mark.parametrize("allowed", ["", "home"])
 async def test_a_path_into_the_homes_images_is_refused(
     make_service: MakeService, coffee: str, tmp_path: Path, allowed: str

@@ -21,6 +21,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from support import clocks
 from support.jobs import NOW, edit_chain
 from support.pictures import picture
+from support.systems import child_environment
 from triptych import settings
 from triptych.core import errors
 from triptych.core.models import Image
@@ -207,7 +208,7 @@ async def test_what_is_remembered_serves_only_those_who_may_read_it(
     assert service.store.plain.owns("ben", service.store.plain.image_by_handle(image.handle).sha256)  # type: ignore[union-attr]
     assert not service.store.plain.owns("ben", _sha256(service, photos / "1.png", "ann"))
     assert len(reads.began) == 6
-    if sys.platform != "win32":
+    if sys.platform != "win32":  # Windows tells the number of names only of an open file
         os.link(photos / "0.png", tmp_path / "elsewhere.png")
         with pytest.raises(errors.NotAllowed, match="hard link"):
             await service.upload_images([item], caller(photos, owner="ben"))
@@ -315,9 +316,7 @@ async def test_a_client_that_gave_up_finds_what_was_read(tmp_path: Path) -> None
     (tmp_path / "photos").mkdir()
     for n in range(24):
         (tmp_path / "photos" / f"{n}.jpg").write_bytes(picture("teal", (3000, 2000 + n), "JPEG"))
-    env = {"PATH": os.environ["PATH"], "TRIPTYCH_HOME": str(tmp_path / ".home"), "TRIPTYCH_LOG_LEVEL": "DEBUG"}
-    if os.name == "nt":
-        env["SYSTEMROOT"] = os.environ["SYSTEMROOT"]
+    env = child_environment(TRIPTYCH_HOME=str(tmp_path / ".home"), TRIPTYCH_LOG_LEVEL="DEBUG")
     command = StdioServerParameters(command=sys.executable, args=["-m", "triptych"], env=env, cwd=str(tmp_path))
     given = {"images": ["photos/*.jpg"], "steps": ["warm"], "wait_s": 0, "dry_run": True}
     written = max(path.stat().st_ctime for path in (tmp_path / "photos").iterdir())

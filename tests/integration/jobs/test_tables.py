@@ -12,6 +12,7 @@ import pytest
 from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, ended
 from support.pictures import picture
+from support.systems import needs_links
 from triptych.core import errors
 from triptych.jobs.caller import Caller
 from triptych.jobs.service import ImageService
@@ -105,6 +106,7 @@ async def test_a_picture_that_cannot_be_read_is_named_with_its_row(
         assert (await refusal(service, shop / "t.csv")).startswith("t.csv, row 2, column image: ")
 
 
+@needs_links
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
@@ -175,6 +177,7 @@ async def test_large_and_many_rowed_tables_are_refused_before_pictures(
         assert "a cell has over 10,000 characters" in await refusal(service, shop / "cell.csv")
 
 
+@needs_links
 async def test_a_table_is_read_through_the_same_door_as_a_picture(
     make_service: MakeService, atlas: Emulator, shop: Path
 ) -> None:

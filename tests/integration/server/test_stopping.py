@@ -19,6 +19,7 @@ from mcp import Client, MCPError
 from support.clocks import until
 from support.replicas import Balancer, balanced, ending, replica, worker
 from support.servers import SAMPLES, Child
+from support.systems import needs_signals
 from triptych_emulators import Emulator, running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -63,7 +64,7 @@ async def all_done(url: str, job_ids: list[str], atlas: Emulator, requests: int)
     assert len(atlas.accepted) == requests
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to another process")
+@needs_signals
 @pytest.mark.parametrize("era", ["auto", "legacy"])
 async def test_waiting_calls_get_their_answer_when_the_server_stops(tmp_path: Path, era: str) -> None:
     with running("atlas", latency_s=600.0, max_side=64) as atlas:
@@ -86,7 +87,7 @@ async def test_waiting_calls_get_their_answer_when_the_server_stops(tmp_path: Pa
     assert took_s < STOPS_WITHIN_S
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to another process")
+@needs_signals
 async def test_a_listen_stream_ends_in_order_when_the_server_stops(tmp_path: Path) -> None:
     child = replica(tmp_path / "home")
     with ending(child):
@@ -99,7 +100,7 @@ async def test_a_listen_stream_ends_in_order_when_the_server_stops(tmp_path: Pat
                 assert [event async for event in events] == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to another process")
+@needs_signals
 async def test_a_stopping_worker_stores_the_end_of_a_paid_request(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with running("atlas", latency_s=0.0, max_side=64, price="prompt") as atlas:

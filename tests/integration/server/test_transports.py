@@ -25,6 +25,7 @@ from starlette.responses import PlainTextResponse
 
 from support.clients import sse
 from support.servers import SERVE, CannedService, Child, environ
+from support.systems import needs_signals
 from triptych.core import errors
 from triptych.server import auth, http, service_holder, sites
 from triptych.server.app import build
@@ -86,14 +87,17 @@ def test_a_start_imports_nothing_that_initialize_does_not_need(tmp_path: Path) -
     ours = {name for name in imported if name.split(".")[0] == "triptych"}
     assert ours <= {
         "triptych",
+        "triptych.core",
+        "triptych.core.systems",
         "triptych.server",
         *(f"triptych.server.{n}" for n in ("app", "icons", "patience", "service_holder", "sessions", "tasks")),
         "triptych.server.transports",
+        "triptych.server.worker_process",
     }
     assert not imported & {"PIL", "sqlite3", "platformdirs", "jsonschema"}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are not Windows's way to end a process")
+@needs_signals
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.usefixtures("ordinary_start")
 def test_a_signal_ends_a_stdio_server_in_order(tmp_path: Path, number: int) -> None:
@@ -107,6 +111,23 @@ def test_a_signal_ends_a_stdio_server_in_order(tmp_path: Path, number: int) -> N
     assert child.process.wait(timeout=60) == 0
     child.end()
     assert "Traceback" not in "".join(child.said)
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="only Windows has Ctrl-Break")
+def test_control_break_ends_a_stdio_server_in_order(tmp_path: Path) -> None:
+    flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+    command = [sys.executable, "-m", "triptych"]
+    env = environ(tmp_path / "home")
+    with subprocess.Popen(
+        command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, creationflags=flags
+    ) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(say(INITIALIZE, {"jsonrpc": "2.0", "method": "notifications/initialized"}))
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["id"] == 1
+        process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
+        assert process.wait(timeout=60) == 0
+        assert b"Traceback" not in process.stderr.read()
 
 
 @pytest.mark.parametrize(

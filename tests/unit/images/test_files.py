@@ -25,14 +25,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
+from support.systems import needs_links, needs_posix_files
 from triptych.core import errors
 from triptych.core.models import Image
 from triptych.images import allowed_paths
 from triptych.images import files as image_files
 from triptych.images.files import ImageFiles
 from triptych.images.naming import safe_name
-
-posix = pytest.mark.skipif(sys.platform == "win32", reason="the kind of file does not exist on Windows")
 
 
 def picture(kind: str = "PNG", colour: str = "teal", size: tuple[int, int] = (60, 40), **options: Any) -> bytes:
@@ -158,6 +157,7 @@ async def test_a_directory_named_like_an_allowed_one_is_outside(door: ImageFiles
         await door.import_image(str(twin / "a.png"), [inside])
 
 
+@needs_links
 @pytest.mark.anyio
 async def test_a_link_counts_as_where_it_leads(
     door: ImageFiles, fox: Path, secret: Path, inside: Path, outside: Path
@@ -171,6 +171,7 @@ async def test_a_link_counts_as_where_it_leads(
     assert await door.import_image(str(outside / "in.png"), [inside])
 
 
+@needs_links
 @pytest.mark.anyio
 async def test_an_allowed_directory_may_itself_be_a_link(
     door: ImageFiles, fox: Path, inside: Path, tmp_path: Path
@@ -180,6 +181,7 @@ async def test_an_allowed_directory_may_itself_be_a_link(
     assert await door.import_image(str(tmp_path / "alias" / fox.name), [inside])
 
 
+@needs_links
 @pytest.mark.anyio
 async def test_links_in_a_circle_are_refused(door: ImageFiles, inside: Path) -> None:
     (inside / "a.png").symlink_to(inside / "b.png")
@@ -188,6 +190,7 @@ async def test_links_in_a_circle_are_refused(door: ImageFiles, inside: Path) -> 
         await door.import_image(str(inside / "a.png"), [inside])
 
 
+@needs_links
 @pytest.mark.anyio
 async def test_a_file_swapped_for_a_link_is_not_read(
     door: ImageFiles, fox: Path, secret: Path, inside: Path, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -206,6 +209,7 @@ async def test_a_file_swapped_for_a_link_is_not_read(
     assert kept(home) == []
 
 
+@needs_links
 @pytest.mark.anyio
 @pytest.mark.parametrize("back", [True, False])
 async def test_a_directory_swapped_for_a_link_is_not_read(
@@ -231,6 +235,7 @@ async def test_a_directory_swapped_for_a_link_is_not_read(
     assert kept(home) == []
 
 
+@needs_links
 @pytest.mark.anyio
 @pytest.mark.parametrize("path", [".fox.png", ".git/fox.png", "a/.cache/b/fox.png", "shown.png", "...fox.png"])
 async def test_what_is_hidden_below_an_allowed_directory_is_not_read(
@@ -300,7 +305,7 @@ def test_a_windows_share_is_refused_before_any_contact(share: str) -> None:
     allowed_paths.require_on_this_machine("a.png", PureWindowsPath("C:/a.png"), [])
 
 
-@posix
+@needs_posix_files
 @pytest.mark.anyio
 async def test_a_descriptor_under_proc_is_the_file_it_stands_for(door: ImageFiles, secret: Path, inside: Path) -> None:
     if not Path("/proc/self/fd").exists():
@@ -311,6 +316,7 @@ async def test_a_descriptor_under_proc_is_the_file_it_stands_for(door: ImageFile
                 await door.import_image(path, [inside])
 
 
+@needs_links
 @pytest.mark.anyio
 async def test_a_refusal_tells_no_path_that_was_not_given(
     door: ImageFiles, fox: Path, secret: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
@@ -390,7 +396,19 @@ async def test_a_directory_is_no_image(door: ImageFiles, inside: Path) -> None:
         await door.import_image(str(inside), [inside])
 
 
-@posix
+@pytest.mark.anyio
+async def test_a_directory_that_windows_does_not_open_is_no_image(
+    door: ImageFiles, inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(errors.UnreadableImage, match="is not a file; name an image file"):
+        await door.import_image(str(inside), [inside])
+
+
+@needs_posix_files
 @pytest.mark.anyio
 async def test_pipes_and_sockets_are_refused_without_waiting(door: ImageFiles, inside: Path) -> None:
     os.mkfifo(inside / "pipe.png")
@@ -407,7 +425,7 @@ async def test_pipes_and_sockets_are_refused_without_waiting(door: ImageFiles, i
             await door.import_image(str(inside / "socket.png"), [inside])
 
 
-@posix
+@needs_posix_files
 @pytest.mark.anyio
 async def test_a_device_is_refused(door: ImageFiles) -> None:
     with pytest.raises(errors.UnreadableImage, match="not a file"):
@@ -650,6 +668,7 @@ async def test_a_copy_never_overwrites_another_file(door: ImageFiles, image: Ima
     assert (inside / "set.png").read_bytes() == picture()
 
 
+@needs_links
 @pytest.mark.anyio
 async def test_a_directory_or_link_in_the_way_is_kept(
     door: ImageFiles, image: Image, inside: Path, outside: Path
@@ -767,6 +786,7 @@ async def test_whatever_the_name_the_copy_lies_in_the_directory_itself(
     assert door.save(image, inside, name).parent == inside
 
 
+@needs_links
 def test_a_directory_to_write_into_must_be_allowed(door: ImageFiles, inside: Path, outside: Path, fox: Path) -> None:
     assert door.allowed_directory(str(inside / "new" / "deep"), [inside]) == inside / "new" / "deep"
     (inside / "door").symlink_to(outside)
@@ -777,6 +797,7 @@ def test_a_directory_to_write_into_must_be_allowed(door: ImageFiles, inside: Pat
         door.allowed_directory(str(fox), [inside])
 
 
+@needs_links
 def test_nothing_is_written_into_hidden_directories_or_our_home(
     door: ImageFiles, inside: Path, home: Path, tmp_path: Path
 ) -> None:
@@ -791,6 +812,7 @@ def test_nothing_is_written_into_hidden_directories_or_our_home(
             door.allowed_directory(str(own), [tmp_path])
 
 
+@needs_links
 @pytest.mark.anyio
 async def test_a_checked_directory_that_became_a_link_stays_unwritten(
     door: ImageFiles, image: Image, inside: Path, outside: Path
@@ -806,6 +828,7 @@ async def test_a_checked_directory_that_became_a_link_stays_unwritten(
         door.save(image, target, "a")
 
 
+@needs_links
 @pytest.mark.anyio
 async def test_a_new_directory_swapped_for_a_link_stays_unwritten(
     door: ImageFiles, image: Image, inside: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
