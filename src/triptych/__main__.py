@@ -32,8 +32,12 @@ def main() -> None:
     forget_unexpanded(os.environ)
     # Importing the SDK builds thousands of permanent objects: garbage collection among them is wasted time.
     gc.disable()
-    from triptych.server import transports
+    try:
+        from triptych.server import transports
+    except ImportError as error:
+        from triptych import sdk
 
+        raise sdk.refusal(error) from error
     gc.freeze()
     gc.enable()
     transports.serve(_settings)

@@ -70,7 +70,12 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    cli(prog_name="triptych")
+    try:
+        cli(prog_name="triptych")
+    except ImportError as error:
+        from triptych import sdk
+
+        raise sdk.refusal(error) from error
 
 
 for _command in commands.ALL:

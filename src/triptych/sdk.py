@@ -1,0 +1,31 @@
+"""The sentence for an environment whose `mcp` package Triptych cannot run with.
+
+pip keeps one `mcp` per environment, and a program that needs `mcp` 1 replaces ours. A wheel runs no code when it is
+installed, so the import that fails asks here. Nothing imports this module before something failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+
+SUPPORTED = "2"
+"""The major version of `mcp` that pyproject.toml asks for."""
+
+
+def refusal(error: Exception) -> Exception | SystemExit:
+    """Return what to raise for a failed import: `SystemExit` (2), its sentence printed, if `mcp` is the reason."""
+    try:
+        found = metadata.version("mcp")
+    except metadata.PackageNotFoundError:
+        found = ""
+    if found.split(".")[0] == SUPPORTED:
+        return error
+    has = f"mcp {found}" if found else "no mcp package"
+    sys.stderr.write(
+        f"triptych: this Python environment has {has}; Triptych needs mcp {SUPPORTED}. Another program here may need "
+        "the other version, so give Triptych an environment of its own: `uvx triptych`, `uv tool install triptych` or "
+        f"`pipx install triptych`. If nothing else lives here, run `{sys.executable} -m pip install --upgrade triptych "
+        f'"mcp<{int(SUPPORTED) + 1}"`.\n'
+    )
+    return SystemExit(2)
