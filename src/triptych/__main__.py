@@ -30,13 +30,16 @@ def main() -> None:
         cli.main()
         return
     forget_unexpanded(os.environ)
+    from triptych import thin
+
+    handed = thin.run(os.environ)
     # Importing the SDK builds thousands of permanent objects: garbage collection among them is wasted time.
     gc.disable()
     from triptych.server import transports
 
     gc.freeze()
     gc.enable()
-    transports.serve(_settings)
+    transports.serve(_settings, handed=handed)
 
 
 def forget_unexpanded(environ: MutableMapping[str, str]) -> None:
