@@ -16,17 +16,17 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from triptych.thin import database, environment, snapshots
 from triptych.thin.messages import Unknown
 from triptych.thin.pipe import HandedOver, Pipe
 from triptych.thin.session import Session
 
+TYPE_CHECKING = False  # importing `typing` costs a start
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["HandedOver", "run"]
+__all__ = ["HandedOver", "images", "messages", "run", "session", "snapshots"]
 
 FIRST_LOOK_S = 1.0
 """As in the real server, so that a client waits for nothing but the start."""

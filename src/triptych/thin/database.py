@@ -10,13 +10,14 @@ import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 
 from triptych.thin import images
 from triptych.thin.messages import Unknown
 
+TYPE_CHECKING = False  # importing `typing` costs a start
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from triptych.thin.snapshots import Snapshot
 

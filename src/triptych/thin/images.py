@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from triptych.thin.messages import Unknown, is_plain
 
+TYPE_CHECKING = False  # importing `typing` costs a start
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -8,10 +8,11 @@ here may be stricter than the protocol, never laxer.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+TYPE_CHECKING = False  # importing `typing` costs a start
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 LONGEST_LINE_BYTES = 65_536
 MOST_BRACKETS = 150
@@ -31,19 +32,25 @@ class Unknown(Exception):
     """The message is for the real server."""
 
 
-class Message(NamedTuple):
+class Message:
     """A request, or a notification (`id` None), with its params; `{}` without any."""
 
-    method: str
-    id: RequestId | None
-    params: dict[str, Any]
+    __slots__ = ("id", "method", "params")
+
+    def __init__(self, method: str, request_id: RequestId | None, params: dict[str, Any]) -> None:
+        self.method = method
+        self.id = request_id
+        self.params = params
 
 
-class Client(NamedTuple):
+class Client:
     """What a client declares, as far as it changes an answer."""
 
-    gallery: bool
-    skills: bool
+    __slots__ = ("gallery", "skills")
+
+    def __init__(self, gallery: bool = False, skills: bool = False) -> None:
+        self.gallery = gallery
+        self.skills = skills
 
 
 def read(line: bytes) -> Message:

@@ -11,10 +11,10 @@ import os
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from triptych.thin.messages import LONGEST_LINE_BYTES, RequestId
 
+TYPE_CHECKING = False  # importing `typing` costs a start
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

@@ -6,11 +6,11 @@ One connection is of one era: that of its first request. `initialize` opens an e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 
 from triptych.thin import messages
 from triptych.thin.messages import Client, Message, RequestId, Unknown
 
+TYPE_CHECKING = False  # importing `typing` costs a start
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,7 +33,7 @@ class Session:
         self._snapshot = snapshot
         self._listed = listed
         self._version = ""
-        self._client = Client(gallery=False, skills=False)
+        self._client = Client()
         self._opening: list[Replayed] = []
         self._listening: Replayed | None = None
         self._told: list[str] | None = None

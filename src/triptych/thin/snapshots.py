@@ -15,13 +15,14 @@ import json
 import os
 import sys
 import zlib
-from typing import TYPE_CHECKING, Any
 
 from triptych import __version__
 from triptych.thin.messages import RequestId, Unknown
 
+TYPE_CHECKING = False  # importing `typing` costs a start
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 PACKAGED = os.path.join(os.path.dirname(__file__), "snapshot.json")
 NAME = "answers.json"
@@ -91,11 +92,14 @@ def installed(path: Sequence[str]) -> dict[str, str] | None:
             if os.path.isfile(folder):  # a zip file may have any of them
                 return None
             continue
-        for name in {"mcp.py", *missing}.intersection(names):
-            versions = [one for one in names if one.endswith(".dist-info") and _of(one) == name]
-            if len(versions) != 1:
+        for name in missing:
+            if f"{name}.py" in names:
                 return None
-            found[name] = versions[0].removesuffix(".dist-info").partition("-")[2]
+            if name in names and os.path.isfile(os.path.join(folder, name, "__init__.py")):
+                versions = [one for one in names if one.endswith(".dist-info") and _of(one) == name]
+                if len(versions) != 1:
+                    return None
+                found[name] = versions[0].removesuffix(".dist-info").partition("-")[2]
     return found if len(found) == len(VERSIONED) + 1 else None
 
 
