@@ -70,9 +70,9 @@ def keep(home: Path) -> None:
 
 def _file(key: Mapping[str, str]) -> str:
     answers = anyio.run(_answers)
-    texts: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     places = {
-        version: {name: texts.setdefault(text, len(texts)) for name, text in named.items()}
+        version: {name: numbers.setdefault(text, len(numbers) + 1) for name, text in named.items()}
         for version, named in answers.items()
     }
     known = [providers.load(name) for name in providers.names()]
@@ -86,9 +86,8 @@ def _file(key: Mapping[str, str]) -> str:
             "recent_images": statements.load("queries.sql")["recent_images"],
         },
         "answers": places,
-        "texts": list(texts),
     }
-    return json.dumps(fields, indent=0, ensure_ascii=False).replace("\n\n", "\n") + "\n"
+    return "".join(f"{line}\n" for line in (json.dumps(fields), *numbers))
 
 
 class _Images:
@@ -136,9 +135,12 @@ class _Connection:
         message = (await self.receive.receive()).message
         assert not isinstance(message, types.JSONRPCError) or message.error.message == "Connection closed"
         text = message.model_dump_json(by_alias=True, exclude_unset=True)
-        listed = f",{images.as_json(*MARK)}"
-        assert (listed in text) == (MARK.handle in text), text
-        return text.replace(json.dumps(_ID), snapshots.ID).replace(listed, snapshots.IMAGES)
+        found = text
+        for part, mark in ((json.dumps(_ID), snapshots.ID), (f",{images.as_json(*MARK)}", snapshots.IMAGES)):
+            assert mark.decode() not in text
+            found = found.replace(part, mark.decode())
+        assert MARK.handle not in found and "\n" not in found, found
+        return found
 
 
 _ID = "the id of the request"

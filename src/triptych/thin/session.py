@@ -6,7 +6,6 @@ One connection is of one era: that of its first request. `initialize` opens an e
 
 from __future__ import annotations
 
-
 from triptych.thin import messages
 from triptych.thin.messages import Client, Message, RequestId, Unknown
 
