@@ -44,6 +44,8 @@ class Snapshot:
         self.schema: int = fields["schema"]
         self.providers: dict[str, str] = fields["providers"]
         self.urls = frozenset[str](fields["urls"])
+        if max(number for named in self._answers.values() for number in named.values()) >= len(self._lines):
+            raise ValueError("the file is not whole")
 
     def text(self, version: str, name: str, request_id: RequestId | None, images: Sequence[str] | None = None) -> bytes:
         """Return an answer as it is sent, with its newline. Raises: `messages.Unknown` if it was not written down."""
@@ -66,7 +68,7 @@ def find(home: str | None) -> Snapshot | None:
             return found
         found = Snapshot(_read(os.path.join(home or "", NAME)))
         return found if found.key == own_key(versions, packaged) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing, or damaged
         return None
 
 
