@@ -57,6 +57,8 @@ def run(
     try:
         serve(session, pipe, rows, now)
     except Unknown:
+        if sys.platform == "win32":
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         return HandedOver(pipe, session.replayed())
     sys.exit(0)
 
@@ -89,8 +91,8 @@ def _send(lines: bytes) -> None:
 
 
 def _end_on_signals() -> None:
-    """End as the real server does: at once where it handles the signals, else as the system does."""
-    if sys.platform == "win32":
+    """End as the real server does: with 0 where it handles the signals, else as the system does."""
+    if sys.platform == "win32":  # waiting for a line there, Python itself would notice Ctrl-C only with the next one
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         return
     for number in (signal.SIGTERM, signal.SIGINT):
