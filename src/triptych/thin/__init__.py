@@ -56,10 +56,10 @@ def run(
     session = Session(snapshot, rows.images)
     try:
         serve(session, pipe, rows, now)
-    except Unknown:
+    except Unknown as reason:
         if sys.platform == "win32":
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        return HandedOver(pipe, session.replayed())
+        return HandedOver(pipe, session.replayed(), has_work=isinstance(reason, database.Work))
     sys.exit(0)
 
 
@@ -79,7 +79,7 @@ def serve(session: Session, pipe: Pipe, rows: database.Database, now: Callable[[
             return
         if now() >= look_at:
             if has_work():
-                raise Unknown
+                raise database.Work
             _send(session.news())
             look_at, has_work = now() + LOOK_EVERY_S, rows.has_overdue_work
 
