@@ -13,21 +13,29 @@ import os
 import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 from urllib.parse import urlsplit
 
 import anyio
-from mcp.server.stdio import stdio_server
 
+from triptych.server import taking_over
 from triptych.server.app import build
 from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener, traced
 from triptych.server.worker_process import stop_signals
+from triptych.thin import environment
 
 if TYPE_CHECKING:
     from triptych.server.oauth import OAuth
     from triptych.settings import Settings
+    from triptych.thin import HandedOver
 
 Transport = Literal["stdio", "http", "sse"]
+
+logger = logging.getLogger(__name__)
+
+KEEP_AFTER_S = 5.0
+"""When the first requests of a client are answered."""
 
 
 def announce(url: str) -> None:
@@ -47,6 +55,7 @@ def serve(
     *,
     worker: bool = True,
     stateless: bool | None = None,
+    handed: HandedOver | None = None,
 ) -> None:
     """Serve until stdin closes (stdio) or a SIGTERM or SIGINT arrives; `port` 0 takes a free one.
 
@@ -55,6 +64,8 @@ def serve(
 
     Without `worker`, other processes advance the jobs. `stateless`: clients before 2026-07-28 get no session, so a
     balancer may send each request to another process; by default with a database that other machines share.
+
+    `handed` is stdin with the conversation of a thin start, which this server continues.
 
     Settings given as a function are read at the first use: over stdio each tool call then reports a mistake in them,
     and the server keeps running. For HTTP and SSE read them with `read(environ, remote=True)`, so that clients cannot
@@ -67,7 +78,7 @@ def serve(
         logging.lastResort.setFormatter(_CleanLines())
     if transport == "stdio":
         holder = ServiceHolder(service_opener(settings, worker=worker))
-        anyio.run(_serve_stdio, holder, cache(lambda: (settings() if callable(settings) else settings).links))
+        anyio.run(_serve_stdio, holder, cache(lambda: (settings() if callable(settings) else settings).links), handed)
         return
     from triptych.server import draining, http, monitoring
     from triptych.server.health import Health
@@ -165,13 +176,29 @@ def _refuse(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-async def _serve_stdio(holder: ServiceHolder, links: Callable[[], bool | None]) -> None:
+async def _serve_stdio(holder: ServiceHolder, links: Callable[[], bool | None], handed: HandedOver | None) -> None:
     server = build(holder, remote=False, links=links)
-    async with holder.running(), anyio.create_task_group() as tasks:
+    looked = 0.0 if handed and handed.has_work else None
+    async with holder.running(looked), anyio.create_task_group() as tasks:
         tasks.start_soon(_leave_when_told, holder)
-        async with stdio_server() as (incoming, outgoing):
+        if handed is None:
+            tasks.start_soon(_keep_answers)
+        async with taking_over.stdio(handed) as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
         tasks.cancel_scope.cancel()
+
+
+async def _keep_answers() -> None:
+    """Write down the answers of this server for the next thin start, if there are none."""
+    await anyio.sleep(KEEP_AFTER_S)
+    from triptych.server import snapshots
+
+    home = environment.home(os.environ)
+    if home:
+        try:
+            await anyio.to_thread.run_sync(snapshots.keep, Path(home), abandon_on_cancel=True)
+        except Exception:  # then the next start is slow again
+            logger.exception("the answers for the next start were not written")
 
 
 async def _leave_when_told(holder: ServiceHolder) -> None:
