@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 ROOT = Path(__file__).parents[1]
 BUILT = ROOT / ".site"
 ICONS = ROOT / "src" / "triptych" / "server" / "icons"
-NO_PAGES = frozenset({"README.md", "CLAUDE.md", "AGENTS.md"})
+NO_PAGES = frozenset({"README.md"})
 """Files of the root that are no pages: docs/index.md is the first page."""
 LINK = re.compile(r"(!?)\[([^\[\]]*)\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 LIST_AT_ONCE = re.compile(r"^((?![-*] |\d+\. |[\s|>]).+)\n(?=[-*] |1\. )", re.MULTILINE)

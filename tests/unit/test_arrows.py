@@ -19,6 +19,7 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     room: frozenset(known.split())
     for room, known in {
         "thin": "",
+        "sdk": "",
         "core": "",
         "catalog": "core",
         "images": "core",
@@ -28,8 +29,8 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
         "logs": "core providers",
         "settings": "core providers jobs logs",
         "server": "core catalog images storage providers jobs logs settings thin",
-        "cli": "core catalog images storage providers jobs logs settings server thin triptych_emulators",
-        "__main__": "settings server cli thin",
+        "cli": "core catalog images storage providers jobs logs settings server thin sdk triptych_emulators",
+        "__main__": "settings server cli thin sdk",
         "triptych_emulators": "core images",
     }.items()
 }

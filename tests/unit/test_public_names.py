@@ -46,7 +46,7 @@ JSON: Mapping[str, type[BaseModel]] = {
     "db check": db.Checked,
     "db copy": db.Copied,
     "doctor": doctor.Report,
-    "install": install.Installed,
+    **dict.fromkeys(("install", "uninstall"), install.Installed),
     "emulate": commands._Faults,
     "demo": demo.Shown,
 }

@@ -53,7 +53,7 @@ class Pipe:
 
         A line that is longer than `LONGEST_LINE_BYTES`, or that the end cuts off, is returned without a newline.
         """
-        while b"\n" not in self._read and len(self._read) <= LONGEST_LINE_BYTES:
+        while not self.ended and b"\n" not in self._read and len(self._read) <= LONGEST_LINE_BYTES:
             try:
                 chunk = self._chunks.get(timeout=max(until - now(), 0.0))
             except queue.Empty:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.systems import needs_links, needs_modes
 from triptych.cli import cli, host_file, install, machine, mcp_clients
 from triptych.cli.editors import json_text, of, toml_text, yaml_text
 from triptych.cli.formatting import Exit
@@ -269,7 +270,7 @@ def test_the_shown_change_hides_values_and_shows_names(line: str, shown: str) ->
     assert host_file.difference(Path("x"), "", line).splitlines()[-1] == f"+{shown}"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX's")
+@needs_modes
 @pytest.mark.parametrize(("scope", "mode"), [("user", 0o600), ("project", 0o644)])
 def test_a_new_file_of_one_user_is_for_that_user_alone(scope: install.Scope, mode: int, tmp_path: Path) -> None:
     path = put(HOSTS["warp"], on(tmp_path), scope)
@@ -342,7 +343,7 @@ def test_vs_code_forgets_the_inputs_that_were_ours(tmp_path: Path) -> None:
     assert json_text.read(path.read_text("utf-8")) == {"inputs": [{"id": "mine", "type": "promptString"}]}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@needs_links
 @pytest.mark.parametrize("name", ["warp", "goose", "grok-build"])
 def test_a_link_leads_to_a_file_afterwards_too(name: str, tmp_path: Path) -> None:
     host, where, real = HOSTS[name], on(tmp_path), tmp_path / "dotfiles"

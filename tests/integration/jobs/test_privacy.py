@@ -136,4 +136,4 @@ def test_the_policy_names_every_host_and_provider() -> None:
     for host in hosts_in_source():
         assert f"`{host}`" in POLICY, host
     for name in names():
-        assert f"](docs/providers/{name}.md" in POLICY, name
+        assert f"/providers/{name}.md" in POLICY, name

@@ -18,6 +18,7 @@ import pytest
 from support.clocks import until
 from support.servers import SMALL, environ
 from support.stored import open_store
+from support.systems import needs_signals
 from triptych import settings, thin
 from triptych.core.models import Status
 from triptych.jobs.job_creation import Request
@@ -184,7 +185,7 @@ def test_unfinished_work_wakes_an_unused_process(home: Path) -> None:
     assert started.end()[0] == 0
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are not Windows's way to end a process")
+@needs_signals
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("said", [(), EARLIER])
 def test_a_signal_ends_an_idle_process_with_0(
@@ -195,7 +196,7 @@ def test_a_signal_ends_an_idle_process_with_0(
     assert thin_process.end() == (0, b"", b"")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are not Windows's way to end a process")
+@needs_signals
 def test_a_signal_during_the_import_ends_the_process_with_0(thin_process: Process) -> None:
     thin_process.ask(*OPENED)
     thin_process.say({"id": 1, "method": "tools/call", "params": {"name": "list_jobs", "arguments": {}}})
