@@ -32,6 +32,8 @@ SENT = {
     *("content-length", "transfer-encoding", "idempotency-key"),
 }
 
+SENT_FILES = [*((name, "jpg") for name in names()), ("atlas", "png"), ("novita", "png")]
+
 
 def photograph(folder: Path, suffix: str) -> Path:
     """Return a picture whose name, directory and metadata say what nobody should read."""
@@ -61,7 +63,7 @@ def hidden(body: bytes) -> bytes:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("name", "suffix"), [*((name, "jpg") for name in names()), ("atlas", "png"), ("novita", "png")])
+@pytest.mark.parametrize(("name", "suffix"), SENT_FILES)
 async def test_a_provider_gets_neither_names_nor_metadata_of_files(
     make_service: MakeService, clock: FakeClock, finish: Finish, tmp_path: Path, name: str, suffix: str
 ) -> None:
