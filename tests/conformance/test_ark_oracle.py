@@ -14,9 +14,10 @@ import pytest
 
 from support import ROOT
 from support.clients import lines_through
+from support.systems import python_of
 from triptych_emulators import Emulator, running
 
-PYTHON = ROOT / ".oracles/ark-venv/bin/python"
+PYTHON = python_of(ROOT / ".oracles/ark-venv")
 DRIVER = Path(__file__).parent / "oracle/ark_client.py"
 LITE = "seedream-5-0-260128"
 SENSITIVE = "OutputImageSensitiveContentDetected"

@@ -20,9 +20,10 @@ import pytest
 
 from support import ROOT
 from support.clients import bare_environ
+from support.systems import python_of
 from triptych_emulators import Emulator, running
 
-PYTHON = ROOT / ".oracles/runware-venv/bin/python"
+PYTHON = python_of(ROOT / ".oracles/runware-venv")
 DRIVER = Path(__file__).parent / "oracle/runware_calls.py"
 SAMPLE = ROOT / "src/triptych/samples/cat.jpg"
 LITE = "bytedance:seedream@5.0-lite"

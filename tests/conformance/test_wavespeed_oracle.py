@@ -6,7 +6,6 @@ PyPI wavespeed runs in an environment of its own as a child process; `oracle/wav
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from decimal import Decimal
 from pathlib import Path
@@ -17,10 +16,11 @@ import pytest
 
 from support import ROOT
 from support.clients import bare_environ
+from support.systems import python_of
 from triptych_emulators import Emulator, running
 
 VENV = ROOT / ".oracles/wavespeed-venv"
-PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+PYTHON = python_of(VENV)
 STEPS = Path(__file__).parent / "oracle/wavespeed_steps.py"
 SAMPLE = ROOT / "src/triptych/samples/cat.jpg"
 LITE = "bytedance/seedream-v5.0-lite"

