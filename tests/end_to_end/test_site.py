@@ -24,6 +24,7 @@ TOO_WIDE = """[...document.querySelectorAll("article *")].filter((element) => {
   return true;
 }).map((element) => element.outerHTML.slice(0, 200))"""
 SEARCH = ".md-search__button, [for=__search], [aria-label=Search]"
+FIELD = "document.activeElement.shadowRoot.activeElement.matches('input')"
 FOUND = """[...document.querySelectorAll("*")].flatMap((element) => element.shadowRoot ?? [])
   .map((root) => root.textContent).find((text) => text.includes("results"))"""
 
@@ -65,6 +66,8 @@ def test_the_built_site_fits_its_screens_and_loads_nothing_foreign(base: str) ->
                     assert dark == scheme, page
                 tab.page.goto(f"{base}/index.html")
                 tab.page.locator(SEARCH).locator("visible=true").first.click()
+                # Its field appears with the index; keys pressed before that are lost.
+                chromium.wait_for(tab.page.main_frame, FIELD)
                 tab.page.keyboard.type("budget")
                 assert "Budgets" in chromium.wait_for(tab.page.main_frame, FOUND)
                 tab.page.keyboard.press("Enter")
