@@ -86,8 +86,11 @@ def serve(session: Session, pipe: Pipe, rows: database.Database, now: Callable[[
 
 def _send(lines: bytes) -> None:
     if lines:
-        sys.stdout.buffer.write(lines)
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(lines)
+            sys.stdout.buffer.flush()
+        except OSError:  # the client is gone
+            os._exit(1)
 
 
 def _end_on_signals() -> None:
