@@ -29,6 +29,8 @@ needs_links = pytest.mark.skipif(not can_link(), reason="this user cannot make s
 needs_signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGTERM or SIGINT to one process")
 needs_posix_files = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such kind of file")
 needs_modes = pytest.mark.skipif(sys.platform == "win32", reason="on Windows a file has the rights of its directory")
+needs_posix_home = pytest.mark.skipif(sys.platform == "win32", reason="Windows asks the system for the home directory")
+needs_rights = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="all is open to this user")
 needs_terminals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 needs_any_name = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not allow these file names")
 

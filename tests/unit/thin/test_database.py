@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from support.clocks import FakeClock
 from support.stored import ATLAS, job, open_store, prediction
+from support.systems import needs_rights
 from triptych.core.clock import SystemClock, moment
 from triptych.core.models import State
 from triptych.core.states import LEASE_S
@@ -168,7 +168,7 @@ def test_a_database_that_is_not_as_expected_is_unclear(home: Path, seen: Databas
         lock.close()
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="everything is open to this user")
+@needs_rights
 def test_a_home_that_cannot_be_made_is_unclear(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(Unclear):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from support.systems import needs_posix_home
 from triptych import providers, settings
 from triptych.thin import environment
 
@@ -67,7 +68,7 @@ def test_the_usual_settings_are_judged() -> None:
         },
     )
 )
-@pytest.mark.skipif(os.name != "posix", reason="Windows asks the system")
+@needs_posix_home
 def test_the_home_directory_is_that_of_the_server(environ: dict[str, str]) -> None:
     with mock.patch.dict(os.environ, environ):
         for name in {"TRIPTYCH_HOME", "XDG_DATA_HOME", "HOME"} - environ.keys():
