@@ -10,7 +10,6 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import click
 
 from triptych.cli.formatting import Exit, exit_of_status, job_text
@@ -148,6 +147,8 @@ def follow_job(screen: Screen, start: Callable[[ImageService], Awaitable[JobResu
 
 async def _wait_for_charge(service: ImageService, result: JobResult) -> None:
     """Wait a moment longer for the charge of a finished job."""
+    import anyio
+
     end = time.monotonic() + CHARGE_WITHIN_S
     while result.job_id and result.status == "done" and result.cost.charged is None and time.monotonic() < end:
         await anyio.sleep(0.2)

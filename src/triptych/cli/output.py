@@ -11,7 +11,6 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio
 import click
 
 from triptych.cli.formatting import Exit, exit_of_error
@@ -99,6 +98,8 @@ def read_config() -> ServiceConfig:
 
 def run(work: Callable[[ImageService], Awaitable[T]], *, worker: bool = False) -> T:
     """Run `work` with the service, and with the worker if `worker` is set; return its result."""
+    import anyio
+
     from triptych.jobs.service import open_service
 
     setup = read_config()

@@ -1,0 +1,44 @@
+"""What a command imports: people wait for it at every call."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from triptych.cli import COMMANDS, cli
+
+HEAVY = {"anyio", "asyncio", "httpx2", "jsonschema", "mcp", "mcp_types", "PIL", "pydantic", "tomlkit", "ssl"}
+
+TELL = "import sys, json, atexit; atexit.register(lambda: print('\\n' + json.dumps(list(sys.modules)))); "
+RUN = "import runpy; sys.argv[0] = 'triptych'; runpy.run_module('triptych', run_name='__main__')"
+
+
+def imported(home: Path, *argv: str) -> set[str]:
+    """Return the libraries that a command has imported when it ends."""
+    env = {**os.environ, "TRIPTYCH_HOME": str(home)}
+    done = subprocess.run([sys.executable, "-c", TELL + RUN, *argv], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    return {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+
+
+@pytest.mark.usefixtures("ordinary_start")
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["jobs", "--help"], ["status", "--help"]])
+def test_help_imports_click_alone(argv: list[str], tmp_path: Path) -> None:
+    assert not imported(tmp_path, *argv) & (HEAVY | {"sqlite3"})
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_has_the_first_sentence_of_each_command(name: str) -> None:
+    listed = click.Command(name, help=COMMANDS[name][1])
+    for columns in (20, 60, 200):
+        assert listed.get_short_help_str(columns) == cli.commands[name].get_short_help_str(columns)
+
+
+def test_every_command_has_its_name() -> None:
+    assert {name: command.name for name, command in cli.commands.items()} == {name: name for name in COMMANDS}
