@@ -5,33 +5,37 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import BaseModel
 
 from triptych.cli import formatting
 from triptych.cli.formatting import Exit
 from triptych.cli.job_commands import paid_options, run_paid
 from triptych.cli.output import Screen, caller_for, command, read_config, resolved, run
 from triptych.core import errors
+from triptych.core.json_fields import Result
 
 if TYPE_CHECKING:
     from triptych.jobs.results import UploadResult
     from triptych.jobs.service import ImageService
 
 
-class _Viewed(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Viewed(Result):
     path: str
     caption: str
 
 
-class _Revoked(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Revoked(Result):
     home: str
 
 
-class _Faults(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Faults(Result):
     faults: list[dict[str, str]]
 
 

@@ -31,7 +31,8 @@ from triptych.jobs import presenters
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.service import ServiceConfig
 from triptych.providers import Flow, HttpRequest, HttpResponse
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 from triptych.providers.url_safety import LOOPBACK
 from triptych.settings import Settings
 from triptych.settings import read as read_settings

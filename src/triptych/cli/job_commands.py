@@ -159,5 +159,9 @@ async def with_all_images(service: ImageService, result: JobResult) -> JobResult
     """Return a job with all its images, in order, and the warnings of `result`."""
     if result.job_id is None:
         return result
-    full = await service.job(result.job_id, every=True)
-    return full.model_copy(update={"warnings": list(dict.fromkeys([*full.warnings, *result.warnings]))})
+    return with_warnings(await service.job(result.job_id, every=True), result)
+
+
+def with_warnings(full: JobResult, result: JobResult) -> JobResult:
+    """Return a job with its warnings and those of `result`."""
+    return replace(full, warnings=list(dict.fromkeys([*full.warnings, *result.warnings])))

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import anyio
+if TYPE_CHECKING:
+    import anyio
 
 
 class Moment(NamedTuple):
@@ -53,6 +54,8 @@ class Notifier:
         Take it before you look, and wait for it after the look: then a change during the look is not missed.
         """
         if self._next is None:
+            import anyio
+
             self._next = anyio.Event()
         return self._next
 
@@ -87,6 +90,8 @@ class SystemClock:
 
     async def wait(self, event: anyio.Event, seconds: float) -> None:
         """Return when the event is set, or after so many seconds."""
+        import anyio
+
         with anyio.move_on_after(seconds):
             await event.wait()
 
