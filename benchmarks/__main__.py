@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import detection_lag, economy, large_jobs, loop_block, overhead, start, status, upload_memory
+from benchmarks import detection_lag, economy, large_jobs, loop_block, overhead, start, start_cli, status, upload_memory
 from benchmarks.table import Row, main
 
-ALL = (start, status, loop_block, detection_lag, upload_memory, large_jobs, economy, overhead)
+ALL = (start, start_cli, status, loop_block, detection_lag, upload_memory, large_jobs, economy, overhead)
 
 
 def measure() -> list[Row]:

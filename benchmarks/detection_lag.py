@@ -34,19 +34,20 @@ from urllib.parse import unquote
 import anyio
 import anyio.lowlevel
 from PIL import Image as Picture
-from pydantic import SecretStr
 
 from benchmarks.table import Row, main
 from triptych.core.clock import Moment, SystemClock, moment
 from triptych.core.models import Image
 from triptych.core.offers import Operation, Quote
 from triptych.core.requests import Request
+from triptych.core.secret import SecretStr
 from triptych.images.files import ImageFiles
 from triptych.jobs.planning import Plan, create_job
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService, ServiceConfig
 from triptych.providers import Flow, HttpRequest, HttpResponse, atlas
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 from triptych.storage.sqlite import Database
 
 T = TypeVar("T")

@@ -14,14 +14,13 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
 from triptych.core import errors
+from triptych.core.secret import SecretStr
 from triptych.jobs import callbacks
-from triptych.jobs.service import ObjectsPlace, ServiceConfig
+from triptych.jobs.config import ObjectsPlace, ServiceConfig
 from triptych.logs import LogFormat
 from triptych.providers import load, names
-from triptych.providers.client import Account
+from triptych.providers.accounts import Account
 from triptych.providers.url_safety import may_carry_key, site
 
 TOKEN_CHARS = 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -24,7 +25,7 @@ class Market(Told):
 
     def __call__(self, method: str, params: dict[str, Any]) -> Any:
         if method == "resources/read" and (job := self._named(params["uri"].rpartition("/")[2])):
-            text = job.model_dump_json(exclude={"request"})
+            text = json.dumps({name: value for name, value in job.as_json().items() if name != "request"})
             meta = {"making": {**self.making, "count": 1, "took_s": 12.4}}
             return {"contents": [{"uri": params["uri"], "mimeType": "application/json", "text": text, "_meta": meta}]}
         given = params.get("arguments", {})

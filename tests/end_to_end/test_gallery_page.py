@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import jsonschema
@@ -55,10 +57,10 @@ def test_images_appear_in_place_until_the_job_ends(
 
 
 CHARGES = [
-    ("done", Cost(quoted="0.1", charged="0.066667", charge_is_estimate=True),
+    ("done", Cost(quoted=Decimal("0.1"), charged=Decimal("0.066667"), charge_is_estimate=True),
      "charged about $0.066667, the provider reports no charge"),
-    ("failed", Cost(quoted="0.1", charged="0"), "nothing was charged"),
-    ("uncertain", Cost(quoted="0.1"), "it may have been charged"),
+    ("failed", Cost(quoted=Decimal("0.1"), charged=Decimal("0")), "nothing was charged"),
+    ("uncertain", Cost(quoted=Decimal("0.1")), "it may have been charged"),
 ]  # fmt: skip
 
 
@@ -84,10 +86,7 @@ def test_failed_status_calls_are_given_up_with_a_word(open_host: Callable[..., H
 
 def test_a_host_without_resources_shows_every_page_at_the_end(open_host: Callable[..., Host]) -> None:
     whole = seasons(4, "done")
-    pages = [
-        whole.model_copy(update={"images": whole.images[at : at + 2], "page": Page(number=at // 2 + 1, of=2)})
-        for at in (0, 2)
-    ]
+    pages = [replace(whole, images=whole.images[at : at + 2], page=Page(number=at // 2 + 1, of=2)) for at in (0, 2)]
     told = Told(MADE, seasons(2), pages[0])
     told.pages = pages
     told.refuses["triptych://jobs"] = ValueError(-32601, "no resources here")
@@ -107,7 +106,7 @@ def test_words_from_outside_are_shown_and_never_run(open_host: Callable[..., Hos
     host = open_host(Told(making, seasons(1, "partial", images=[image], error=error, warnings=[evil])))
     host.shows(
         {"prompt": evil},
-        shown(seasons(1, "partial", images=[image.model_copy(update={"url": None})], error=error, warnings=[evil])),
+        shown(seasons(1, "partial", images=[replace(image, url=None)], error=error, warnings=[evil])),
     )
     assert host.text("h1") == evil
     assert host.text("#notices").count(evil) == 2
@@ -184,7 +183,7 @@ def test_a_keyboard_is_enough(open_host: Callable[..., Host]) -> None:
 def test_nothing_sticks_out_at_any_width(open_host: Callable[..., Host], width: int) -> None:
     warning = "A/very/long/path/without/any/place/to/break/it/" + "x" * 80
     host = open_host(Told(CHAIN, chain("done")), width=width)
-    host.shows({"steps": STEPS}, shown(chain("done").model_copy(update={"warnings": [warning]})))
+    host.shows({"steps": STEPS}, shown(replace(chain("done"), warnings=[warning])))
     host.see("document.querySelectorAll('#grid img').length >= 4")
     fits = "document.documentElement.scrollWidth <= innerWidth"
     assert host.see(fits)
@@ -269,7 +268,7 @@ def test_refused_calls_and_dry_runs_say_so(open_host: Callable[..., Host]) -> No
         status="dry_run",
         requested=2,
         returned=0,
-        cost=Cost(quoted="0.07"),
+        cost=Cost(quoted=Decimal("0.07")),
         warnings=["A dry run: nothing was sent."],
     )
     dry.shows({"prompt": "a boat", "count": 2, "dry_run": True}, shown(result))

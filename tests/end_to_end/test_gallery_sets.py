@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -204,8 +205,8 @@ LOOK = {"name": "coffee", "version": 3, "words": "soft light from the left", "im
 def test_a_job_shows_its_look_and_a_redo_keeps_it(open_host: Callable[..., Host]) -> None:
     making = table(2, look=LOOK)
     result = made_table(making)
-    images = [i.model_copy(update={"source": [*i.source, *LOOK["images"]]}) for i in result.images]  # type: ignore[misc]
-    result = result.model_copy(update={"images": images})
+    images = [replace(i, source=[*i.source, *LOOK["images"]]) for i in result.images]  # type: ignore[misc]
+    result = replace(result, images=images)
     told = Told(making, result)
     told.facts = {"prompt": "on a color 0 background", "sent": "on a color 0 background. Keep this look: soft light"}
     host = open_host(told)

@@ -14,6 +14,7 @@ import random
 import sqlite3
 import sys
 import time
+import urllib.request
 from typing import Any
 
 import anyio
@@ -59,7 +60,6 @@ def _program() -> None:
     import triptych.jobs.service
     import triptych.jobs.submission
     import triptych.providers.client
-    import triptych.providers.url_safety
     import triptych.storage.sqlite
 
     real_open, real_wire, real_run = (
@@ -119,7 +119,7 @@ def _program() -> None:
     triptych.jobs.service.open_with_clock = open_with_clock
     triptych.jobs.service.ProviderClient = provider_client  # type: ignore[assignment, misc]
     triptych.providers.client.ProviderClient.run = run  # type: ignore[method-assign]
-    triptych.providers.url_safety.getproxies = dict
+    urllib.request.getproxies = dict
     for name in list(os.environ):
         if name.upper().endswith("_PROXY"):
             del os.environ[name]

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 PRELOADED = (
-    "triptych.cli",
+    "triptych.cli.commands",
+    "triptych.cli.read_commands",
     "triptych.server.transports",
     "triptych.server.http",
     "triptych.jobs.service",

@@ -13,6 +13,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -232,7 +233,7 @@ def tiles(host: Host) -> list[str]:
 def shown(result: JobResult) -> dict[str, Any]:
     """Return a result as a tool answers with it: of a job that runs, no images."""
     if result.status in ("queued", "running"):
-        result = result.model_copy(update={"images": []})
+        result = replace(result, images=[])
     answered: dict[str, Any] = tools.tool_result(result).model_dump(by_alias=True, exclude_none=True, mode="json")
     return answered
 
@@ -283,7 +284,7 @@ class Told:
             if error := self.refuses.get("triptych://jobs"):
                 raise error
             self._move()
-            text = self.results[0].model_dump_json(exclude={"request"})
+            text = json.dumps({name: value for name, value in self.results[0].as_json().items() if name != "request"})
             meta = {"making": self.making}
             return {"contents": [{"uri": uri, "mimeType": "application/json", "text": text, "_meta": meta}]}
         name, given = params["name"], params["arguments"]

@@ -11,15 +11,15 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import click
-from pydantic import BaseModel
 
 from support import ROOT
 from triptych import __main__, settings
 from triptych.cli import cli, commands, compare, db, demo, doctor, formatting, install
 from triptych.core import errors, states
+from triptych.core.json_fields import Result
 from triptych.jobs import callbacks, look_results, model_results, results
 from triptych.jobs.caller import READ, SPEND
 from triptych.server import files, gallery, metrics, prompts, resources, tools
@@ -28,7 +28,7 @@ from triptych.storage import migrations
 KEPT = Path(__file__).parent / "public_names.txt"
 POLICY = (ROOT / "docs" / "versioning.md").read_text("utf-8")
 
-JSON: Mapping[str, type[BaseModel]] = {
+JSON: Mapping[str, type[Result]] = {
     **dict.fromkeys(("edit", "chain", "generate", "status", "cancel"), results.JobResult),
     "compare": compare.Comparison,
     "jobs": results.JobsResult,
@@ -53,18 +53,20 @@ JSON: Mapping[str, type[BaseModel]] = {
 """What each command writes with `--json`."""
 
 
-def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def models_in(annotation: Any) -> Iterator[type[Result]]:
+    if isinstance(annotation, type) and issubclass(annotation, Result):
         yield annotation
     for part in get_args(annotation):
         yield from models_in(part)
 
 
-def keys(model: type[BaseModel], before: str = "") -> Iterator[str]:
+def keys(model: type[Result], before: str = "") -> Iterator[str]:
     """Yield the path of each key in the JSON of a model; items of a list have their list's path."""
-    for name, field in model.model_fields.items():
+    for name, annotation in get_type_hints(model).items():
+        if get_origin(annotation) is ClassVar:
+            continue
         yield f"{before}{name}"
-        for inner in models_in(field.annotation):
+        for inner in models_in(annotation):
             assert get_origin(inner) not in (Union, UnionType)
             yield from keys(inner, f"{before}{name}.")
 

@@ -11,14 +11,14 @@ Other packages import `main`. A command's module is imported only when it is nee
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from importlib import import_module
+from typing import Any, cast
 
 import click
 
 from triptych import __version__
-from triptych.cli import commands
 from triptych.cli.formatting import EXIT_MEANINGS
 from triptych.core.text import line
 
@@ -27,9 +27,60 @@ __all__ = ["cli", "main"]
 _CODES = "\n".join(f"  {int(code)}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
 EPILOG = f"\b\nExit codes:\n{_CODES}\n\nSettings come from the environment; `triptych doctor` shows their effect."
 
+COMMANDS = {
+    "edit": (
+        "commands",
+        "Edit references into coherent images in one paid request; at most 15 images, references included.",
+    ),
+    "chain": ("commands", "Take each image through the steps, each on the last one's output."),
+    "generate": ("commands", "Make 1-15 coherent images from words alone, in one paid request."),
+    "compare": ("compare", "Run one request on several models at once; one paid request for each."),
+    "status": ("read_commands", "Show a job: its state, images and cost; free."),
+    "jobs": ("read_commands", "List recent jobs, the assistant's too, newest first."),
+    "spend": ("read_commands", "Show what was spent by day, provider and model, and what is left of the budget."),
+    "prune": ("commands", "Remove image files that are old, unused and saved elsewhere."),
+    "objects": ("object_commands", "Images in an object store."),
+    "revoke-urls": ("commands", "End every image URL that an HTTP server on this database has signed."),
+    "cancel": ("commands", "Stop what is not submitted yet; says what is still charged."),
+    "models": ("commands", "List models by provider, with prices and limits."),
+    "upload": ("commands", "Take in images, and upload them to the default provider; free."),
+    "look": ("look_commands", "List, show and remove looks: reference images and words under a name."),
+    "view": ("commands", "Write a preview of one image, or a labelled contact sheet of several."),
+    "save": ("saving", "Save images, or a job's final ones, at full size or resized; overwrites nothing."),
+    "db": ("db", "Make, check and fill the PostgreSQL database of TRIPTYCH_DATABASE_URL."),
+    "doctor": ("commands", "Check settings, directories, providers and the clock, and say how to mend each fault."),
+    "install": ("install", "Make Triptych known to an MCP host; without HOST, list the hosts of this machine."),
+    "uninstall": ("install", "Remove Triptych from the file of an MCP host."),
+    "serve": ("commands", "Run the MCP server: stdio, streamable HTTP at /mcp, or SSE at /sse."),
+    "worker": ("commands", "Work on the jobs that servers store, without a server (Ctrl-C ends it)."),
+    "gallery": ("commands", "See and edit jobs and images in a browser (Ctrl-C ends it)."),
+    "emulate": ("commands", "Run a provider's API on loopback, for tests and dry runs."),
+    "demo": ("commands", "Show a whole job in a minute: emulated provider, real server, real client."),
+}
+"""The module and the first sentence of each command: the list of commands imports none of them."""
+
+
+class _Imported(Mapping[str, click.Command]):
+    """The commands by name; reading one imports its module."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        module = import_module(f"triptych.cli.{COMMANDS[name][0]}")
+        found: click.Command = getattr(module, name.replace("-", "_"))
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
 
 class _Commands(click.Group):
     """A group whose usage errors, which quote the command line, have no invisible characters."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        listed = [click.Command(name, help=sentence) for name, (_, sentence) in COMMANDS.items()]
+        click.Group(commands=listed).format_commands(ctx, formatter)
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         with _clean_errors():
@@ -50,7 +101,11 @@ def _clean_errors() -> Iterator[None]:
 
 
 @click.group(
-    cls=_Commands, invoke_without_command=True, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=_Commands,
+    commands=cast(Any, _Imported()),
+    invoke_without_command=True,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, "--version", prog_name="triptych", message="%(prog)s %(version)s")
 @click.pass_context
@@ -76,7 +131,3 @@ def main() -> None:
         from triptych import sdk
 
         raise sdk.refusal(error) from error
-
-
-for _command in commands.ALL:
-    cli.add_command(_command)

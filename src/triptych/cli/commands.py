@@ -5,40 +5,37 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import click
-from pydantic import BaseModel
 
 from triptych.cli import formatting
-from triptych.cli.compare import compare
-from triptych.cli.db import db
-from triptych.cli.formatting import Exit, exit_of_status
-from triptych.cli.install import install, uninstall
-from triptych.cli.job_commands import follow_job, paid_options, run_paid, with_all_images
-from triptych.cli.look_commands import look
-from triptych.cli.object_commands import objects
+from triptych.cli.formatting import Exit
+from triptych.cli.job_commands import paid_options, run_paid
 from triptych.cli.output import Screen, caller_for, command, read_config, resolved, run
-from triptych.cli.saving import save
 from triptych.core import errors
+from triptych.core.json_fields import Result
 
 if TYPE_CHECKING:
-    from triptych.jobs.results import JobResult, SpendResult, UploadResult
+    from triptych.jobs.results import UploadResult
     from triptych.jobs.service import ImageService
 
 
-class _Viewed(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Viewed(Result):
     path: str
     caption: str
 
 
-class _Revoked(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Revoked(Result):
     home: str
 
 
-class _Faults(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Faults(Result):
     faults: list[dict[str, str]]
 
 
@@ -87,49 +84,6 @@ def chain(
 def generate(screen: Screen, prompt: str, count: int, **given: Any) -> Exit:
     """Make 1-15 coherent images from words alone, in one paid request."""
     return run_paid(screen, "generate_sequence", {**given, "prompt": prompt, "count": count})
-
-
-@click.command()
-@click.argument("job")
-@click.option("--wait/--no-wait", default=False, help="Work on the job until it ends.")
-@command
-def status(screen: Screen, job: str, wait: bool) -> Exit:
-    """Show a job: its state, images and cost; free."""
-    if wait:
-        result = follow_job(screen, lambda service: service.get_status(job), wait=True)
-    else:
-
-        async def read(service: ImageService) -> JobResult:
-            return await with_all_images(service, await service.get_status(job))
-
-        result = run(read)
-    screen.show(result, formatting.job_text(result))
-    return exit_of_status(result.status)
-
-
-@click.command()
-@click.option("-n", "--limit", type=click.IntRange(1, 100), default=20, show_default=True)
-@click.option("--status", help="Only jobs of this status.")
-@command
-def jobs(screen: Screen, limit: int, status: str | None) -> Exit:
-    """List recent jobs, the assistant's too, newest first."""
-    result = run(lambda service: service.list_jobs(limit, status))
-    screen.show(result, formatting.jobs_text(result))
-    return Exit.DONE
-
-
-@click.command()
-@click.option("--days", type=click.IntRange(1, 366), default=7, show_default=True, help="How far back, in UTC days.")
-@command
-def spend(screen: Screen, days: int) -> Exit:
-    """Show what was spent by day, provider and model, and what is left of the budget."""
-
-    async def read(service: ImageService) -> SpendResult:
-        return await service.spend(days)
-
-    result = run(read)
-    screen.show(result, formatting.spend_text(result))
-    return Exit.DONE
 
 
 @click.command()
@@ -230,6 +184,8 @@ def view(screen: Screen, images: tuple[str, ...], output: str) -> Exit:
 @command
 def doctor(screen: Screen, **chosen: bool) -> Exit:
     """Check settings, directories, providers and the clock, and say how to mend each fault."""
+    import anyio
+
     from triptych.cli.doctor import run_checks
 
     report = anyio.run(lambda: run_checks(os.environ, **chosen))
@@ -267,6 +223,8 @@ def serve(transport: Any, host: str, port: int, with_worker: bool, stateless: bo
 @click.option("--health-host", default="127.0.0.1", show_default=True)
 def worker(health_port: int | None, health_host: str) -> None:
     """Work on the jobs that servers store, without a server (Ctrl-C ends it)."""
+    import anyio
+
     from triptych.server import worker_process
     from triptych.settings import read as read_settings
 
@@ -362,6 +320,8 @@ def _require_emulated(name: str) -> None:
 @command
 def demo(screen: Screen, out: str, provider: str) -> Exit:
     """Show a whole job in a minute: emulated provider, real server, real client."""
+    import anyio
+
     from triptych.cli.demo import show
 
     _require_emulated(provider)
@@ -370,32 +330,3 @@ def demo(screen: Screen, out: str, provider: str) -> Exit:
     if screen.as_json:
         screen.show(report, "")
     return Exit.DONE if report.ok else Exit.FAILED
-
-
-ALL = (
-    edit,
-    chain,
-    generate,
-    compare,
-    status,
-    jobs,
-    spend,
-    prune,
-    objects,
-    revoke_urls,
-    cancel,
-    models,
-    upload,
-    look,
-    view,
-    save,
-    db,
-    doctor,
-    install,
-    uninstall,
-    serve,
-    worker,
-    gallery,
-    emulate,
-    demo,
-)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
-from pydantic import BaseModel
 
 from triptych.cli import formatting
 from triptych.cli.formatting import Exit, exit_of_status
@@ -18,6 +17,7 @@ from triptych.cli.job_commands import CHARGE_WITHIN_S, Param, Usd, confirmed, wi
 from triptych.cli.output import Screen, caller_for, command, is_file, read_config, run
 from triptych.core import errors
 from triptych.core.errors import format_usd
+from triptych.core.json_fields import AS_TEXT, Result
 from triptych.jobs.results import JobResult
 
 if TYPE_CHECKING:
@@ -28,21 +28,23 @@ if TYPE_CHECKING:
 POLL_EVERY_S = 0.5
 
 
-class Compared(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared(Result):
     """One model or provider of a comparison: its job, or why it has none, and the seconds that it took."""
 
     model: str
     provider: str | None
-    quoted: Decimal
+    quoted: Decimal = field(metadata=AS_TEXT)
     job: JobResult | None = None
     took_s: int | None = None
     refused: str | None = None
 
 
-class Comparison(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison(Result):
     """The result of the command."""
 
-    quoted: Decimal
+    quoted: Decimal = field(metadata=AS_TEXT)
     compared: list[Compared]
 
 
@@ -125,10 +127,10 @@ async def _compared(
         if not terms.dry_run:
             try:
                 job = await service.make(request, replace(terms, max_cost_usd=quote.cost.quoted), caller)
-                row = row.model_copy(update={"job": job})
+                row = replace(row, job=job)
                 made.append(str(job.job_id))
             except errors.TriptychError as error:  # the others are made, and paid for
-                row = row.model_copy(update={"refused": error.message})
+                row = replace(row, refused=error.message)
         compared.append(row)
     return Comparison(quoted=quoted_usd, compared=await _followed(service, compared))
 
@@ -178,7 +180,7 @@ async def _ended(service: ImageService, row: Compared) -> Compared:
     made, moved, _ = await service.times(row.job.job_id)
     job = await with_all_images(service, await service.get_status(row.job.job_id))
     took_s = round((moved - made).total_seconds())
-    return row.model_copy(update={"job": job, "provider": job.provider, "took_s": took_s})
+    return replace(row, job=job, provider=job.provider, took_s=took_s)
 
 
 def _lacks_charge(job: JobResult) -> bool:

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
-from pydantic import BaseModel
 
 from triptych.cli.formatting import Exit
 from triptych.cli.output import Screen, command, read_config
 from triptych.core import errors
+from triptych.core.json_fields import Result
 
 if TYPE_CHECKING:
     from triptych.storage.postgres import Database
 
 
-class Migrated(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migrated(Result):
     """The migrations that ran."""
 
     ran: list[str]
 
 
-class Checked(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked(Result):
     """What a check found; empty if all is right."""
 
     differences: list[str]
 
 
-class Copied(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied(Result):
     """The number of rows that each table has in the copy."""
 
     rows: dict[str, int]

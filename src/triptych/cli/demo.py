@@ -16,15 +16,16 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
-from pydantic import BaseModel
 
 from triptych.core import errors
+from triptych.core.json_fields import Result
 from triptych.images import processing
 from triptych.jobs.results import Cost
 from triptych.providers import load, names, preview
@@ -41,7 +42,8 @@ MARGIN = "  "
 Say = Callable[[str], None]
 
 
-class Shown(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown(Result):
     """The result of the demo, with the paths of its files."""
 
     ok: bool
@@ -119,7 +121,9 @@ class Demo:
             job = await self.call("get_status", job_id=job["job_id"])
         self.check(job["status"] == "done", f"{job['job_id']} should be done; it is {job['status']}: {job['error']}")
         self.check(job["returned"] == job["requested"], f"{job['requested']} images wanted, {job['returned']} came")
-        cost = Cost.model_validate(job["cost"])
+        fields = job["cost"]
+        charged = None if fields["charged"] is None else Decimal(str(fields["charged"]))
+        cost = Cost(**{**fields, "quoted": Decimal(str(fields["quoted"])), "charged": charged})
         self.quoted += cost.quoted
         self.charged += cost.charged or 0
         self.urls += [image["url"] for image in job["images"]]

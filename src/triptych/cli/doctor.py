@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -21,18 +22,19 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import anyio.to_thread
-from pydantic import BaseModel, ConfigDict
 
 from triptych import __version__
 from triptych.cli.updates import newer_version
 from triptych.core import errors
 from triptych.core.clock import SystemClock
+from triptych.core.json_fields import Result
 from triptych.images.objects import Objects
 from triptych.jobs import presenters
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.service import ServiceConfig
 from triptych.providers import Flow, HttpRequest, HttpResponse
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 from triptych.providers.url_safety import LOOPBACK
 from triptych.settings import Settings
 from triptych.settings import read as read_settings
@@ -46,10 +48,9 @@ MOST_DIFFERENCES = 5
 RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-class Check(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check(Result):
     """The result of one check: `ok`, `off` (not configured or not known: no fault) or `fault`, and how to mend it."""
-
-    model_config = ConfigDict(frozen=True)
 
     about: str
     state: Literal["ok", "off", "fault"]
@@ -63,10 +64,9 @@ class Check(BaseModel):
         return f"{mark} {self.about}: {self.found}{mend}"
 
 
-class Report(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Result):
     """All checks; `ok` if nothing configured is broken."""
-
-    model_config = ConfigDict(frozen=True)
 
     ok: bool
     checks: list[Check]

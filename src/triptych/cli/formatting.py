@@ -11,23 +11,26 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from triptych.core import errors
 from triptych.core.errors import format_usd
 from triptych.core.text import block, line
-from triptych.jobs.look_results import LooksResult
-from triptych.jobs.model_results import ModelRow, ModelsResult
-from triptych.jobs.results import (
-    ImageResult,
-    JobResult,
-    JobsResult,
-    PrunedItem,
-    PruneResult,
-    SaveResult,
-    SpendResult,
-    UploadResult,
-)
-from triptych.storage.budget import Spent
+
+if TYPE_CHECKING:
+    from triptych.jobs.look_results import LooksResult
+    from triptych.jobs.model_results import ModelRow, ModelsResult
+    from triptych.jobs.results import (
+        ImageResult,
+        JobResult,
+        JobsResult,
+        PrunedItem,
+        PruneResult,
+        SaveResult,
+        SpendResult,
+        UploadResult,
+    )
+    from triptych.storage.budget import Spent
 
 COLUMNS = 100
 MOST_SAVED = 20

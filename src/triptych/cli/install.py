@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
-from pydantic import BaseModel
 
 from triptych.cli.formatting import Exit
 from triptych.cli.host_file import difference, read, write
@@ -36,6 +35,7 @@ from triptych.cli.mcp_clients import (
 )
 from triptych.cli.output import Screen, command
 from triptych.core import errors
+from triptych.core.json_fields import Result
 
 Scope = Literal["user", "project"]
 State = Literal["installed", "already", "removed", "absent", "printed", "shown", "declined"]
@@ -43,7 +43,8 @@ State = Literal["installed", "already", "removed", "absent", "printed", "shown",
 # -- the commands ------------------------------------------------------------------------------------------------------
 
 
-class Installed(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed(Result):
     """The result of a command; `state` is what became of the entry."""
 
     host: str
@@ -54,7 +55,8 @@ class Installed(BaseModel):
     backup: str | None = None
 
 
-class Found(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found(Result):
     """A host that this machine seems to have; `installed` is None if its file cannot be read."""
 
     host: str
@@ -63,7 +65,8 @@ class Found(BaseModel):
     installed: bool | None
 
 
-class Hosts(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosts(Result):
     """The hosts of this machine, and the names of the others that are known."""
 
     found: list[Found]

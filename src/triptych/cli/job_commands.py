@@ -10,7 +10,6 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import click
 
 from triptych.cli.formatting import Exit, exit_of_status, job_text
@@ -148,6 +147,8 @@ def follow_job(screen: Screen, start: Callable[[ImageService], Awaitable[JobResu
 
 async def _wait_for_charge(service: ImageService, result: JobResult) -> None:
     """Wait a moment longer for the charge of a finished job."""
+    import anyio
+
     end = time.monotonic() + CHARGE_WITHIN_S
     while result.job_id and result.status == "done" and result.cost.charged is None and time.monotonic() < end:
         await anyio.sleep(0.2)
@@ -158,5 +159,9 @@ async def with_all_images(service: ImageService, result: JobResult) -> JobResult
     """Return a job with all its images, in order, and the warnings of `result`."""
     if result.job_id is None:
         return result
-    full = await service.job(result.job_id, every=True)
-    return full.model_copy(update={"warnings": list(dict.fromkeys([*full.warnings, *result.warnings]))})
+    return with_warnings(await service.job(result.job_id, every=True), result)
+
+
+def with_warnings(full: JobResult, result: JobResult) -> JobResult:
+    """Return a job with its warnings and those of `result`."""
+    return replace(full, warnings=list(dict.fromkeys([*full.warnings, *result.warnings])))

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import anyio
 import click
 
 from triptych.cli.formatting import Exit, exit_of_error
 from triptych.core import errors
+from triptych.core.json_fields import Result
 from triptych.core.text import block, tree
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from triptych.jobs.service import Caller, ImageService, ServiceConfig
+    from triptych.core.clock import Clock
+    from triptych.jobs.config import ServiceConfig
+    from triptych.jobs.service import Caller, ImageService
+    from triptych.storage.jobs import Store
 
 T = TypeVar("T")
 
@@ -34,11 +37,11 @@ class Screen:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
 
-    def show(self, result: BaseModel, text: str) -> None:
+    def show(self, result: Result, text: str) -> None:
         """Write a result to stdout, as JSON or as this text."""
         if self.as_json:
-            excluded = {"request"} if getattr(result, "request", ...) is None else None
-            self._json(result.model_dump(mode="json", exclude=excluded))
+            fields = result.as_json()
+            self._json({name: value for name, value in fields.items() if value is not None or name != "request"})
         else:
             self.say(text)
 
@@ -99,8 +102,47 @@ def read_config() -> ServiceConfig:
     return settings.read(os.environ).setup
 
 
+class Opened(NamedTuple):
+    """The configuration, its store and the clock of its database."""
+
+    config: ServiceConfig
+    store: Store
+    clock: Clock
+
+
+def read(work: Callable[[Opened], T]) -> T:
+    """Return what `work` reads of the store, without the service: no event loop, no HTTP client, no worker."""
+    with _no_collection():
+        from triptych.core.clock import SystemClock
+        from triptych.storage.jobs import Store
+
+        config = read_config()
+        database = config.open_database()
+        clock = database.clock(SystemClock())
+        with closing(Store(database, config.home / "images", config.caps, clock)) as store:
+            if config.objects:  # a wrong setting is an error in every command
+                from triptych.images.objects import Objects
+
+                Objects(config.objects, clock)
+            return work(Opened(config, store, clock))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect no garbage: what the block imports is permanent."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def run(work: Callable[[ImageService], Awaitable[T]], *, worker: bool = False) -> T:
     """Run `work` with the service, and with the worker if `worker` is set; return its result."""
+    import anyio
+
     from triptych.jobs.service import open_service
 
     setup = read_config()
@@ -116,7 +158,7 @@ def run(work: Callable[[ImageService], Awaitable[T]], *, worker: bool = False) -
 def caller_for(items: Sequence[str], *directories: str | None) -> Caller:
     """Return a caller that may read the named files, folders and patterns, and write to the named directories."""
     from triptych.images import folders
-    from triptych.jobs.service import Caller
+    from triptych.jobs.caller import Caller
 
     paths = [item for item in items if item.startswith("file://") or not _is_no_path(item)]
     roots = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -54,6 +53,8 @@ class Progress:
         self._screen.note(f"{result.job_id} {result.status}, {facts(result, stages)}")
 
     def _draw(self, result: JobResult, stages: JobStages) -> None:
+        import shutil
+
         columns = self._columns or shutil.get_terminal_size().columns
         lines = [*bars(stages, columns), line(f"{result.job_id} {facts(result, stages)}", columns - 1)]
         up = f"\x1b[{self._drawn}A" if self._drawn else ""

@@ -9,7 +9,8 @@ text           text made safe to show
 clock          wall clock, monotonic clock, notifier
 concurrency    exceptions out of task groups
 telemetry      spans and values for metrics, traces and logs
-json_fields    how money and time leave in JSON
+json_fields    the root of results, and how money and time leave in JSON
+secret         keys and passwords as values
 private_files  files that only the user can read
 systems        differences between Linux, macOS and Windows
 """
@@ -23,6 +24,7 @@ __all__ = [
     "offers",
     "private_files",
     "requests",
+    "secret",
     "states",
     "systems",
     "telemetry",

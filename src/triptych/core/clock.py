@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import anyio
+if TYPE_CHECKING:
+    import anyio
 
 
 class Moment(NamedTuple):
@@ -54,6 +55,8 @@ class Notifier:
         Take it before you look, and wait for it after the look: then a change during the look is not missed.
         """
         if self._next is None:
+            import anyio
+
             self._next = anyio.Event()
         return self._next
 
@@ -86,6 +89,8 @@ class SystemClock:
 
     async def wait(self, event: anyio.Event, seconds: float) -> None:
         """Return when the event is set, or after so many seconds."""
+        import anyio
+
         with anyio.move_on_after(seconds):
             await event.wait()
 

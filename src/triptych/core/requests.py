@@ -5,7 +5,6 @@ Rules: every type is frozen and knows nothing of files, networks, clocks or data
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -260,6 +259,8 @@ class Request:
         A field that is None does not count, except those of the first version: so the hash of a request stays the same
         in every later version, and a repeated call finds its job after an upgrade.
         """
+        import hashlib
+
         asked: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
         del asked["retry_of"]
         hashed: dict[str, Any] = {name: asked.pop(name) for name in ("tool", "prompts", "count")}

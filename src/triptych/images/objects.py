@@ -16,9 +16,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import anyio
-import anyio.from_thread
-
 from triptych.core import errors
 from triptych.core.clock import Clock
 
@@ -221,6 +218,9 @@ class Objects:
 
         In a worker thread the event loop sends it, so that a server that stops need not wait for a store that hangs.
         """
+
+        import anyio
+        import anyio.from_thread
 
         async def asked() -> Any:
             answer = await getattr(self._api, f"{verb}_async")(self._store, key, *given, **options)

@@ -12,7 +12,7 @@ import ipaddress
 from urllib.parse import urlsplit
 
 from triptych.core.models import Prediction
-from triptych.providers.client import Account
+from triptych.providers.accounts import Account
 from triptych.providers.url_safety import LOOPBACK
 
 ROUTE = "/webhooks"

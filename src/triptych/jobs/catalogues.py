@@ -27,7 +27,8 @@ from triptych.core import errors, private_files, systems
 from triptych.core.clock import Clock, Notifier
 from triptych.core.offers import ListedModel, Offer
 from triptych.core.text import line
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from triptych.core.states import retry_delay_s
 from triptych.jobs.downloads import Downloads
 from triptych.jobs.polling import Polling
 from triptych.jobs.transitions import Transitions, fault_of
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.claims import SETTLE_TRIES, Claim
 

@@ -13,7 +13,7 @@ import anyio
 
 from triptych.core import errors
 from triptych.core.clock import Clock, SystemClock
-from triptych.jobs.job_creation import ServiceConfig
+from triptych.jobs.config import ServiceConfig
 from triptych.storage.async_store import Hop, one_thread, threads
 from triptych.storage.database import Database
 

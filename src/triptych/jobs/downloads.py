@@ -22,7 +22,8 @@ from triptych.core.models import Image, Output, Prediction, ReturnedImage
 from triptych.images.files import ImageFiles
 from triptych.jobs import file_names
 from triptych.providers import FrameReceived
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore
 
 log = logging.getLogger(__name__)

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import anyio
-from pydantic import SecretStr
 
 from triptych import catalog
 from triptych.core import errors, telemetry
@@ -22,19 +19,19 @@ from triptych.core.clock import Clock, moment
 from triptych.core.models import Image, Job, Reference
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
-from triptych.images.objects import ObjectsPlace
 from triptych.jobs import cost_check, live_choice, planning, routing
 from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
+from triptych.jobs.config import ServiceConfig
 from triptych.jobs.expanded import Expanded
 from triptych.jobs.image_access import ImageAccess
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.planning import Plan, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.results import Cost, JobResult, Progress
-from triptych.providers.client import Account, first_call
+from triptych.providers.accounts import Account
+from triptych.providers.client import first_call
 from triptych.storage.async_store import AsyncStore
-from triptych.storage.database import Database, open_database
 
 T = TypeVar("T")
 
@@ -43,41 +40,6 @@ _QUOTED_DRY_RUN = "A dry run: only the price was requested, nothing else was sen
 BUSY_PAUSE_S = 0.25
 LEAST_QUOTE_S = 0.8
 """The least time for the provider's quote, for a call that does not wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceConfig:
-    """The configuration of a service; `settings` reads it from the environment.
-
-    `accounts` are all known providers, usable or not, in order of preference. `allowed_dirs` may be read and written by
-    every caller; `budget_usd` None is no cap, and so are `owner_budget_usd` (for each owner) and a group that is not in
-    `group_budgets_usd`; `proxy_resolves` is explained in `ProviderClient`. With `live_models` the
-    providers' live catalogues are used, else the built-in table alone.
-    """
-
-    home: Path
-    accounts: Mapping[str, Account]
-    default_provider: str
-    allowed_dirs: tuple[Path, ...] = ()
-    budget_usd: Decimal | None = Decimal(10)
-    owner_budget_usd: Decimal | None = None
-    group_budgets_usd: Mapping[str, Decimal] = field(default_factory=dict)
-    confirm_usd: Decimal = Decimal(1)
-    proxy_resolves: bool = False
-    live_models: bool = True
-    database_url: SecretStr | None = None
-    """A PostgreSQL database; None is the SQLite file in `home`."""
-
-    def open_database(self) -> Database:
-        """Open the configured database; this may block.
-
-        Raises: `errors.Unusable` if it cannot be used, `errors.Outage` if it cannot be used now.
-        """
-        url = self.database_url.get_secret_value() if self.database_url else None
-        return open_database(self.home / "triptych.db", url)
-
-    objects: ObjectsPlace | None = None
-    """The object store for images; None: they are files below `home`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from triptych.core import errors
 from triptych.core.clock import Moment
-from triptych.core.models import Job, Output, State
+from triptych.core.models import Job, Output, State, Status
 from triptych.core.text import line
 from triptych.jobs import presenters, resumption
 from triptych.jobs.caller import Caller
 from triptych.jobs.presenters import Link
+from triptych.jobs.remaining import remaining_s
 from triptych.jobs.results import JobResult, JobsResult, JobStages, SpendResult, Stage
-from triptych.providers.client import Account
+from triptych.providers.accounts import Account
 from triptych.storage.budget import GroupBudget, OwnerBudget
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import Seen
@@ -73,13 +74,35 @@ def job_stages(store: Store, job_id: str, caller: Caller) -> JobStages:
 
 
 def jobs_listed(store: Store, limit: int, status: str | None, caller: Caller) -> JobsResult:
-    """Return a caller's recent jobs, newest first."""
+    """Return a caller's recent jobs, newest first. Raises: `errors.OutOfLimits` for an unknown status."""
+    if status is not None and status not in set(Status):
+        raise errors.OutOfLimits(f"status is one of {', '.join(Status)}; it was {errors.quoted(status, 40)}.")
     found = store.jobs(limit, status, caller.owner)
     unfinished = next((job.id for job in found if not job.status.has_ended), None)
     return JobsResult(
         jobs=[presenters.job_summary(job, store.costs(job.id)) for job in found],
         next=f'get_status(job_id="{unfinished}", wait_s=50)' if unfinished else None,
     )
+
+
+def job_now(
+    store: Store,
+    job_id: str,
+    caller: Caller,
+    accounts: Mapping[str, Account],
+    link: Link,
+    times: tuple[datetime, datetime],
+    *,
+    page: int = 1,
+    every: bool = False,
+) -> JobResult:
+    """Return a caller's job as `job_result` does; `times` are now, and when this process began.
+
+    Raises: as `visible_job` and `job_result`.
+    """
+    found = visible_job(store, job_id, caller)
+    left_s = remaining_s(store.pace(found.id), *times)
+    return job_result(store, found, accounts, link, page=page, every=every, remaining_s=left_s)
 
 
 def job_result(

@@ -14,7 +14,7 @@ from triptych.core.offers import Offer
 from triptych.core.requests import Request
 from triptych.jobs.catalogues import Known
 from triptych.jobs.routing import CHEAPEST
-from triptych.providers.client import Account
+from triptych.providers.accounts import Account
 
 
 def may_be_live(accounts: Mapping[str, Account], request: Request) -> bool:

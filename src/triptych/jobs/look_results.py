@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from triptych.core.json_fields import Utc
+from dataclasses import dataclass
+
+from triptych.core.json_fields import Result, Utc
 from triptych.core.text import counted, joined_lines
-from triptych.jobs.results import Result
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LookResult(Result):
     """One version of a look; `images` are handles."""
 
@@ -27,6 +29,7 @@ class LookResult(Result):
         return f"look:{self.name} version {self.version}, {self.created_at:%Y-%m-%d}{words} ({', '.join(self.images)})"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LooksResult(Result):
     looks: list[LookResult]
 

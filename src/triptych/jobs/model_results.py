@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from dataclasses import dataclass, field
 
 from triptych.core.errors import format_usd, quoted
-from triptych.core.json_fields import Usd
+from triptych.core.json_fields import IF_ANY, IF_SET, Result, Usd
 from triptych.core.text import joined_lines
-from triptych.jobs.results import Result, shown_if_set
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRow(Result):
     """A model as one provider sells it. An operation with another price or state has a row of its own."""
 
@@ -19,26 +19,26 @@ class ModelRow(Result):
     """The provider's own id for each operation."""
     usd_per_image: Usd | None
     """Null if the price is not published: the provider quotes each request."""
-    price: str | None = shown_if_set()
+    price: str | None = field(default=None, metadata=IF_SET)
     """The list price in words, where it has more parts than one."""
     price_as_of: str
     max_references: int
     max_outputs: int
-    max_references_and_outputs: int | None = shown_if_set()
+    max_references_and_outputs: int | None = field(default=None, metadata=IF_SET)
     """For models that edit sets: how many references and images one request takes together."""
-    independent: bool | None = shown_if_set()
+    independent: bool | None = field(default=None, metadata=IF_SET)
     """Several images of one request are variations of each other, not one set."""
     sizes: list[str]
     formats: list[str]
-    params: list[str] | None = shown_if_set()
+    params: list[str] | None = field(default=None, metadata=IF_SET)
     """The model's own parameters with their values, where the list is short."""
-    live: bool | None = shown_if_set()
+    live: bool | None = field(default=None, metadata=IF_SET)
     """True for a model from the provider's live catalogue: only its endpoint id names it."""
-    title: str | None = shown_if_set()
+    title: str | None = field(default=None, metadata=IF_SET)
     """The provider's words about it: data from outside."""
-    lifecycle: str | None = shown_if_set()
+    lifecycle: str | None = field(default=None, metadata=IF_SET)
     usable: bool
-    why_not: str | None = shown_if_set()
+    why_not: str | None = field(default=None, metadata=IF_SET)
 
     def limits_text(self) -> str:
         """Return how many references and images one request takes, in words."""
@@ -76,12 +76,13 @@ class ModelRow(Result):
         return f"{self.model} on {self.provider}: {'; '.join([*facts, *ids])}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderRow(Result):
     provider: str
     usable: bool
-    why_not: str | None = shown_if_set()
-    balance_usd: Usd | None = shown_if_set()
-    others_usd_per_image: dict[str, Usd] = Field({}, exclude_if=lambda prices: not prices)
+    why_not: str | None = field(default=None, metadata=IF_SET)
+    balance_usd: Usd | None = field(default=None, metadata=IF_SET)
+    others_usd_per_image: dict[str, Usd] = field(default_factory=dict, metadata=IF_ANY)
     """Its models that have no row in this list, and the least that an image costs."""
 
     def text(self) -> str:
@@ -93,11 +94,12 @@ class ProviderRow(Result):
         return f"{self.provider}: {'; '.join(facts)}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelsResult(Result):
     default_provider: str
     providers: list[ProviderRow]
     models: list[ModelRow]
-    warnings: list[str] = Field(default=[])
+    warnings: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """Return the providers and the models, one a line."""

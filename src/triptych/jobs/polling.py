@@ -16,7 +16,7 @@ from triptych.core.clock import Clock
 from triptych.core.models import Prediction
 from triptych.core.offers import Offer
 from triptych.core.states import poll_delay_s, retry_delay_s
-from triptych.providers.client import Account
+from triptych.providers.accounts import Account
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.claims import AccountState, Look
 from triptych.storage.jobs import Store

@@ -8,13 +8,11 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-
-from pydantic_core import to_json
+from typing import TYPE_CHECKING
 
 from triptych.core import errors
-from triptych.core.models import Failure, Image, Job, Output, Prediction, State, Status
+from triptych.core.models import Failure, Image, Job, Layer, Output, Prediction, State, Status
 from triptych.core.text import counted, line
-from triptych.jobs.look_results import LookResult
 from triptych.jobs.results import (
     Cost,
     ImageResult,
@@ -26,6 +24,9 @@ from triptych.jobs.results import (
     UploadResult,
 )
 from triptych.storage.summaries import Costs
+
+if TYPE_CHECKING:
+    from triptych.jobs.look_results import LookResult
 
 MOST_IMAGES = 24
 """A page lists at most so many images; the job's resource lists all."""
@@ -182,7 +183,7 @@ def job_result(
     at_home = [f for f in shown if f.sha256 and not ((i := images[f.n]) and i.pruned_at)]
     return JobResult(
         job_id=job.id,
-        status=job.status,
+        status=job.status.value,
         provider=job.provider,
         model=job.model,
         endpoint=job.endpoint,
@@ -199,6 +200,12 @@ def job_result(
     )
 
 
+def _json_chars(layer: Layer) -> int:
+    from pydantic_core import to_json
+
+    return len(to_json(layer))
+
+
 def page_size(outputs: Sequence[Output], image_of: ImageOf, link: Link = as_stored) -> int:
     """Return how many images of a job fit on a page, by the longest URL, path and sources among them."""
     stored = next((image for output in outputs if output.sha256 and (image := image_of(output.sha256))), None)
@@ -206,7 +213,7 @@ def page_size(outputs: Sequence[Output], image_of: ImageOf, link: Link = as_stor
     path_chars = len(json.dumps(str(path))) if path else 0
     urls = [len(output.url or "") for output in outputs] + ([len(path.as_uri())] if path else [])
     urls += [len(link(stored, stored.handle, None, None)[0] or "")] if stored else []
-    layer_chars = max((len(to_json(output.layer)) for output in outputs if output.layer), default=0)
+    layer_chars = max((_json_chars(output.layer) for output in outputs if output.layer), default=0)
     source_chars = max((sum(len(handle) + 4 for handle in output.source) for output in outputs), default=0)
     # The URL is in the JSON and in the link.
     url_chars = 2 * max([LEAST_URL_CHARS, *urls])
@@ -218,7 +225,7 @@ def job_summary(job: Job, costs: Sequence[Costs]) -> JobSummary:
     """Return the summary of a job."""
     return JobSummary(
         job_id=job.id,
-        status=job.status,
+        status=job.status.value,
         tool=job.request.tool,
         prompt=line(job.request.prompt, 80),
         provider=job.provider,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -24,7 +24,8 @@ from triptych.core.text import line
 from triptych.jobs.catalogues import Catalogues, Known
 from triptych.jobs.model_results import ModelRow, ModelsResult, ProviderRow
 from triptych.jobs.planning import Plan
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore
 
 PATIENCE_S = 8.0
@@ -136,7 +137,7 @@ class Pricing:
                 providers=[
                     _provider_row(account, facts[account.provider.name], rows[:shown], left) for account in accounts
                 ],
-                models=[row if params else row.model_copy(update={"params": None}) for row in rows[:shown]],
+                models=[row if params else replace(row, params=None) for row in rows[:shown]],
                 warnings=[*warnings, more] if left else warnings,
             )
 
@@ -222,7 +223,7 @@ def _place(row: ModelRow, default_provider: str) -> tuple[bool, ...]:
 
 def _bytes(result: ModelsResult) -> int:
     """Return the bytes that a host shows its model: of the JSON with spaces, or of the text."""
-    fields = json.dumps(result.model_dump(mode="json"), ensure_ascii=False)
+    fields = json.dumps(result.as_json(), ensure_ascii=False)
     return max(len(fields.encode()), len(result.text().encode()))
 
 
@@ -253,14 +254,13 @@ def _rows(account: Account, offers: Sequence[Offer], facts: _LiveFacts, today: d
         alike = (row.model, row.usd_per_image, row.price_as_of, row.sizes, row.formats, row.lifecycle, row.why_not)
         key = (offer.operation is Operation.LAYERS, *map(str, alike))
         if before := rows.get(key):
-            row = before.model_copy(
-                update={
-                    "endpoints": before.endpoints | row.endpoints,
-                    "price": max(before.price, row.price, key=lambda text: len(text or "")),
-                    "max_references": max(before.max_references, row.max_references),
-                    "max_outputs": max(before.max_outputs, row.max_outputs),
-                    "max_references_and_outputs": before.max_references_and_outputs or row.max_references_and_outputs,
-                }
+            row = replace(
+                before,
+                endpoints=before.endpoints | row.endpoints,
+                price=max(before.price, row.price, key=lambda text: len(text or "")),
+                max_references=max(before.max_references, row.max_references),
+                max_outputs=max(before.max_outputs, row.max_outputs),
+                max_references_and_outputs=before.max_references_and_outputs or row.max_references_and_outputs,
             )
         rows[key] = row
     return list(rows.values())

@@ -14,7 +14,8 @@ from triptych.jobs import callbacks
 from triptych.jobs.planning import provider_request
 from triptych.jobs.polling import Polling
 from triptych.jobs.uploads import as_sent, upload_reference
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from triptych.core.json_fields import IF_ANY, Result
 from triptych.core.models import Job, Prediction
 from triptych.core.requests import Look
 from triptych.core.text import line
 from triptych.jobs.caller import Caller
 from triptych.jobs.job_reads import visible_job
 from triptych.jobs.presenters import took_s
-from triptych.jobs.results import Result, shown_if_any
 from triptych.storage.jobs import Store
 
 REASON_CHARS = 240
 """The most characters of a failure's reason: a large job has thousands of them."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionInfo(Result):
     """The state of one request of a job, its lane and step (from 0), its first output (from 1)."""
 
@@ -25,12 +27,13 @@ class PredictionInfo(Result):
     step: int
     first_output: int
     count: int
-    size: str | None = shown_if_any()
+    size: str | None = field(default=None, metadata=IF_ANY)
     state: str
-    reason: str | None = shown_if_any()
+    reason: str | None = field(default=None, metadata=IF_ANY)
     """Why it failed."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest(Result):
     """The request of a job: enough to show it, and to repeat it whole or for one of its images.
 
@@ -43,27 +46,27 @@ class JobRequest(Result):
     tool: str
     prompts: list[str]
     """One for each step, in the caller's words."""
-    sent: list[str] | None = shown_if_any()
+    sent: list[str] | None = field(default=None, metadata=IF_ANY)
     """The same with the words of the look, if it has some."""
     lanes: list[list[str]]
     """The handles of each lane's own images."""
-    references: list[str] | None = shown_if_any()
+    references: list[str] | None = field(default=None, metadata=IF_ANY)
     """The handles in every request, and `original`."""
-    look: Look | None = shown_if_any()
+    look: Look | None = field(default=None, metadata=IF_ANY)
     """The version of the look that it used."""
-    columns: list[str] | None = shown_if_any()
-    values: list[list[str]] | None = shown_if_any()
-    sources: list[str] | None = shown_if_any()
-    done: list[int] | None = shown_if_any()
-    originals: list[str] | None = shown_if_any()
-    is_table: bool | None = shown_if_any()
+    columns: list[str] | None = field(default=None, metadata=IF_ANY)
+    values: list[list[str]] | None = field(default=None, metadata=IF_ANY)
+    sources: list[str] | None = field(default=None, metadata=IF_ANY)
+    done: list[int] | None = field(default=None, metadata=IF_ANY)
+    originals: list[str] | None = field(default=None, metadata=IF_ANY)
+    is_table: bool | None = field(default=None, metadata=IF_ANY)
     """Its lanes are no plain images, so that a call cannot name them one by one."""
     count: int = 1
-    size: str | None = shown_if_any()
+    size: str | None = field(default=None, metadata=IF_ANY)
     """As the caller asked for it."""
     format: str | None = None
-    params: dict[str, Any] | None = shown_if_any()
-    took_s: float | None = shown_if_any()
+    params: dict[str, Any] | None = field(default=None, metadata=IF_ANY)
+    took_s: float | None = field(default=None, metadata=IF_ANY)
     """The seconds from its call to its last image, once it has ended."""
     requests: list[PredictionInfo]
 

@@ -1,6 +1,6 @@
 """The results of tools and commands: one shape for every job, and a few smaller ones.
 
-These models are the output schemas that assistants see, so their field names are contracts. Rules: no base64, ever;
+These values are the output schemas that assistants see, so their field names are contracts. Rules: no base64, ever;
 money is a JSON number of US dollars with at most six decimals; times are ISO 8601 in UTC; `text()` has the same facts
 as the fields, for hosts that show only text, each item on one line.
 """
@@ -8,40 +8,25 @@ as the fields, for hosts that show only text, each item on one line.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from triptych.core.errors import format_usd, quoted
-from triptych.core.json_fields import Usd, Utc
+from triptych.core.json_fields import IF_ANY, IF_SET, Result, Usd, Utc
 from triptych.core.models import Failure
 from triptych.core.text import joined_lines
 from triptych.storage.budget import Budget, Spent, SpentRow
 
 
-def shown_if_set() -> Any:
-    """Return a field that is None by default, and left out of the JSON then."""
-    return Field(None, exclude_if=lambda value: value is None)
-
-
-def shown_if_any() -> Any:
-    """Return a field that is None by default, and left out of the JSON if it is None, empty, zero or false."""
-    return Field(None, exclude_if=lambda value: not value)
-
-
-class Result(BaseModel):
-    """The root of every answer: frozen, and nothing unknown gets in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(Result):
     done: int
     total: int
-    remaining_s: int | None = shown_if_set()
+    remaining_s: int | None = field(default=None, metadata=IF_SET)
     """About how long the job still takes, in seconds; left out until some of its requests have finished."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage(Result):
     """One step of a job: its words, how many of its requests are done, and how many ended without an image."""
 
@@ -51,6 +36,7 @@ class Stage(Result):
     total: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobStages(Result):
     """How far each step of a job is; `spent` is the charge of what has finished, or its quote until that is known."""
 
@@ -67,6 +53,7 @@ def time_left(seconds: int) -> str:
     return f"about {seconds / 3600:.1f} h left"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerResult(Result):
     """One layer of a picture that was taken apart; the base has `z_index` 0 and no box.
 
@@ -84,6 +71,7 @@ class LayerResult(Result):
         return f"layer {self.z_index}{f' {quoted(self.name, 60)}' if self.name else ''}{place}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageResult(Result):
     """One image with its URLs and its path; unknown values are null."""
 
@@ -95,8 +83,8 @@ class ImageResult(Result):
     mime_type: str | None = None
     width: int | None = None
     height: int | None = None
-    source: list[str] = []
-    layer: LayerResult | None = shown_if_set()
+    source: list[str] = field(default_factory=list)
+    layer: LayerResult | None = field(default=None, metadata=IF_SET)
 
 
 def images_text(images: Sequence[ImageResult]) -> list[str]:
@@ -119,6 +107,7 @@ def images_text(images: Sequence[ImageResult]) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cost(Result):
     currency: str = "USD"
     quoted: Usd
@@ -145,6 +134,7 @@ class Cost(Result):
         return f"quoted ${format_usd(self.quoted)}, {charged}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page(Result):
     """Which part of a job's images is listed: page `number` of `of`, from 1."""
 
@@ -152,6 +142,7 @@ class Page(Result):
     of: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult(Result):
     """The one result of every tool that makes or shows a job."""
 
@@ -171,7 +162,7 @@ class JobResult(Result):
     images: list[ImageResult]
     cost: Cost
     error: Failure | None = None
-    warnings: list[str] = []
+    warnings: list[str] = field(default_factory=list)
     next: str | None = None
     request: dict[str, Any] | None = None
     """A dry run's exact provider request."""
@@ -196,14 +187,15 @@ class JobResult(Result):
         return joined_lines(lines)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UploadResult(Result):
     images: list[ImageResult]
-    more: list[str] = []
+    more: list[str] = field(default_factory=list)
     """The handles of the images after those in `images`."""
     provider: str
-    look: str | None = shown_if_set()
+    look: str | None = field(default=None, metadata=IF_SET)
     """The look that they are stored as, with its version, in words."""
-    warnings: list[str] = []
+    warnings: list[str] = field(default_factory=list)
     next: str | None = None
 
     def text(self) -> str:
@@ -214,6 +206,7 @@ class UploadResult(Result):
         return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSummary(Result):
     job_id: str
     status: str
@@ -227,6 +220,7 @@ class JobSummary(Result):
     cost: Cost
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobsResult(Result):
     jobs: list[JobSummary]
     next: str | None = None
@@ -242,6 +236,7 @@ class JobsResult(Result):
         return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpendResult(Result):
     """The ledger by day, provider and model, the newest day first."""
 
@@ -256,6 +251,7 @@ class SpendResult(Result):
     """That of the caller's group, where it has one."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrunedItem(Result):
     """A file that was removed, or would be; `name` is a handle, or the file's name where nothing knows it."""
 
@@ -268,6 +264,7 @@ class PrunedItem(Result):
     """Where a copy was saved."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PruneResult(Result):
     """What `triptych prune` removed, or would remove; `unsaved` counts what only `--unsaved` removes."""
 
@@ -279,6 +276,7 @@ class PruneResult(Result):
     unsaved_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CopyResult(Result):
     """What `triptych objects copy` copied; `lost` are the handles of images whose file is lost or damaged."""
 
@@ -287,11 +285,13 @@ class CopyResult(Result):
     lost: list[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Saved(Result):
     handle: str
     path: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SaveResult(Result):
     """What is saved. `saved` lists the files, in order; of many it has the first ones, and `more` is about the rest.
 
@@ -299,16 +299,16 @@ class SaveResult(Result):
     """
 
     saved: list[Saved]
-    more: str | None = shown_if_set()
+    more: str | None = field(default=None, metadata=IF_SET)
     count: int
     """How many files are saved; some may have been there before."""
     directory: str
-    archive: str | None = shown_if_set()
+    archive: str | None = field(default=None, metadata=IF_SET)
     """The path of the archive, if one was made."""
-    manifests: list[str] = Field(default=[], exclude_if=lambda paths: not paths)
+    manifests: list[str] = field(default_factory=list, metadata=IF_ANY)
     """For each job from a table: a file with the values and results of its rows."""
-    warnings: list[str] = []
-    next: str | None = shown_if_set()
+    warnings: list[str] = field(default_factory=list)
+    next: str | None = field(default=None, metadata=IF_SET)
 
     def text(self) -> str:
         """Return where each image lies now, one a line."""
@@ -320,6 +320,7 @@ class SaveResult(Result):
         return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preview(Result):
     """The result of `view_images`: a small JPEG and its caption."""
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from triptych.core.clock import Moment
-from triptych.core.models import Prediction, State
-from triptych.providers.client import Account
+from triptych.core.models import Prediction, State, Status
+from triptych.providers.accounts import Account
 from triptych.storage.jobs import Store
 
 LOOK_AGAIN_FOR_S = 600.0
 """A prediction that missed its deadline is polled this long once more."""
 ATTEMPTS_BEFORE_ONE_LOOK = 4
 """An uncertain submit gets one more search, not all of its attempts again."""
+
+RESUMED = frozenset({Status.PARTIAL, Status.FAILED, Status.UNCERTAIN})
+"""A call for a job of such a status resumes it."""
 
 
 def resume(store: Store, job_id: str, accounts: Mapping[str, Account], now: Moment) -> None:

@@ -16,7 +16,7 @@ from triptych.catalog import backgrounds
 from triptych.core import errors
 from triptych.core.offers import Offer, Operation
 from triptych.core.requests import Request
-from triptych.providers.client import Account
+from triptych.providers.accounts import Account
 
 CHEAPEST = "cheapest"
 

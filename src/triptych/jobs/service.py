@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -19,20 +20,21 @@ import anyio.to_thread
 from triptych.core import errors
 from triptych.core.clock import Clock, moment
 from triptych.core.concurrency import unwrap_group
-from triptych.core.models import Job, Status
+from triptych.core.models import Job
 from triptych.core.requests import Request
 from triptych.images.object_files import open_files
 from triptych.images.objects import ObjectsPlace
 from triptych.jobs import presenters, request_facts, resumption
 from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
+from triptych.jobs.config import ServiceConfig
 from triptych.jobs.database_opening import hop_for, keep_clock, keep_listening, open_with_clock
 from triptych.jobs.image_access import ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
-from triptych.jobs.job_creation import JobCreation, ServiceConfig
+from triptych.jobs.job_creation import JobCreation
 from triptych.jobs.job_reads import (
     job_id_in,
-    job_result,
+    job_now,
     job_stages,
     jobs_listed,
     recent_handles,
@@ -46,7 +48,6 @@ from triptych.jobs.other_processes import OtherProcesses
 from triptych.jobs.planning import MAX_REQUESTS, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.reading import Reading
-from triptych.jobs.remaining import remaining_s
 from triptych.jobs.results import (
     ImageResult,
     JobResult,
@@ -64,7 +65,6 @@ from triptych.jobs.waiting import Waiting
 from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore, Hop
-from triptych.storage.budget import Caps
 from triptych.storage.database import Database
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import ListedImage, Overview, Seen
@@ -130,8 +130,7 @@ class ImageService:
         self.provider_client = client = ProviderClient(proxy_resolves=config.proxy_resolves)
         self._files = open_files(config.home, self.provider_client.fetch, config.objects, clock)
         self._files.remove_stale_parts(clock.now())
-        caps = Caps(config.budget_usd, config.owner_budget_usd, config.group_budgets_usd)
-        plain = Store(database or config.open_database(), self._files.images_dir, caps, clock)
+        plain = Store(database or config.open_database(), self._files.images_dir, config.caps, clock)
         self.store = AsyncStore(plain, hop or hop_for(config))
         self.reading = Reading(self._files, clock)
         self.image_access = ImageAccess(self.store, self._files, self.reading, clock, config.allowed_dirs)
@@ -201,7 +200,7 @@ class ImageService:
         Raises: `errors.UnknownHandle`; `errors.OutOfLimits` for a page that does not exist.
         """
         job_id, job = job_id_in(job_id), await self.seen(job_id, caller)
-        if page is None and job.status in (Status.PARTIAL, Status.FAILED, Status.UNCERTAIN):
+        if page is None and job.status in resumption.RESUMED:
             await self._resume(job_id)
         return await self._waiting.wait(job_id, min(wait_s, caller.left_s()), caller, page or 1)
 
@@ -213,8 +212,6 @@ class ImageService:
         """Return recent jobs, newest first."""
         if not 1 <= limit <= 100:
             raise errors.OutOfLimits(f"limit is 1 to 100; it was {limit}.")
-        if status is not None and status not in set(Status):
-            raise errors.OutOfLimits(f"status is one of {', '.join(Status)}; it was {errors.quoted(status, 40)}.")
         return await self.store.run(jobs_listed, limit, status, caller)
 
     async def cancel_job(self, job_id: str, caller: Caller = ANYONE) -> JobResult:
@@ -229,7 +226,7 @@ class ImageService:
         title = self.config.accounts[job.provider].provider.title
         warnings = presenters.still_charged(await self.store.predictions(job.id), title)
         result = await self.job(job.id, caller)
-        return result.model_copy(update={"warnings": [*result.warnings, *warnings]})
+        return replace(result, warnings=[*result.warnings, *warnings])
 
     async def list_models(
         self,
@@ -255,7 +252,7 @@ class ImageService:
         """
         images, counts = await self.inputs.expand_items(images, caller)
         preview = await self.image_access.show(images, caller, detail=detail)
-        return preview.model_copy(update={"caption": " ".join([preview.caption, *counts])})
+        return replace(preview, caption=" ".join([preview.caption, *counts]))
 
     async def save_images(
         self,
@@ -291,9 +288,8 @@ class ImageService:
         """
 
         def read(store: Store) -> JobResult:
-            found, link = visible_job(store, job_id, caller), self.image_access.link(store, caller)
-            left_s = remaining_s(store.pace(found.id), self._clock.now(), self._began_at)
-            return job_result(store, found, self.config.accounts, link, page=page, every=every, remaining_s=left_s)
+            link, times = self.image_access.link(store, caller), (self._clock.now(), self._began_at)
+            return job_now(store, job_id, caller, self.config.accounts, link, times, page=page, every=every)
 
         return await self.store.run(read)
 

@@ -30,7 +30,8 @@ from triptych.jobs.provider_requests import ProviderRequests
 from triptych.jobs.submit_gate import SubmitGate
 from triptych.jobs.transitions import Transitions, fault_of
 from triptych.providers import SubmitTimes
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.claims import Claim
 from triptych.storage.reads import RESTARTED

@@ -21,7 +21,8 @@ from triptych.images.files import ImageFiles
 from triptych.images.naming import file_name
 from triptych.jobs.caller import Caller
 from triptych.providers import ReferenceLimits
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore
 
 log = logging.getLogger(__name__)

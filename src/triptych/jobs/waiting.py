@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -95,7 +96,7 @@ class Waiting:
             await self._image_access.save_copies(job.id)
             result = await self._read(job.id, caller, page=1)
         note = made_before(self._clock.now() - job.created_at)
-        return result.model_copy(update={"warnings": [*result.warnings, note]})
+        return replace(result, warnings=[*result.warnings, note])
 
     async def _wait(self, job_id: str, wait_s: float, caller: Caller, page: int, call: Notifier) -> JobResult:
         end_s = self._clock.monotonic() + min(max(wait_s, 0), MAX_WAIT_S)

@@ -28,7 +28,8 @@ from triptych.core.states import HEARTBEAT_S, LEASE_S
 from triptych.images.files import ImageFiles
 from triptych.jobs.polling import Polling
 from triptych.jobs.submission import Submission
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.claims import Claim, Look, Slots
 from triptych.storage.jobs import Store

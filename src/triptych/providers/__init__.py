@@ -10,7 +10,8 @@ A flow reports failures by raising from `errors`:
   `Outage`               no usable response; on a submit this means "may have been accepted"
 
     NAME         one provider: `PROVIDER`, its offers and its flows
-    client             the only sender of requests to providers; `Account` is one key at one provider
+    accounts           `Account` is one key at one provider
+    client             the only sender of requests to providers
     event_stream       a provider's stream of server-sent events
     guarded_transport  reads URLs from outside
     operator_urls      asks URLs that the operator set
@@ -51,6 +52,7 @@ __all__ = [
     "Provider",
     "ReferenceLimits",
     "SubmitTimes",
+    "accounts",
     "client",
     "load",
     "names",
@@ -242,7 +244,9 @@ class Provider:
         return self.key_env is None
 
 
-SHARED = frozenset({"client", "event_stream", "guarded_transport", "operator_urls", "url_safety", "preview"})
+SHARED = frozenset(
+    {"accounts", "client", "event_stream", "guarded_transport", "operator_urls", "url_safety", "preview"}
+)
 
 
 @cache

@@ -13,7 +13,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
 from decimal import Decimal, InvalidOperation
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
@@ -76,6 +75,8 @@ def request_id(response: HttpResponse, body: Any) -> str | None:
 
 def sent_s(sent: SubmitTimes, response: HttpResponse) -> float:
     """Return when a request left, in UTC seconds: by the `Date` of the response, else by our own clock."""
+    from email.utils import parsedate_to_datetime
+
     try:
         now = parsedate_to_datetime(header(response, "date") or "")
         return (now if now.tzinfo else now.replace(tzinfo=UTC)).timestamp() - sent.age_s

@@ -9,12 +9,10 @@ response before it is returned. Only requests that cost nothing are repeated.
 
 from __future__ import annotations
 
-import hmac
 import io
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
@@ -22,7 +20,6 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 import httpx2
-from pydantic import SecretStr
 
 from triptych import __version__
 from triptych.core import errors, telemetry
@@ -34,10 +31,10 @@ from triptych.providers import (
     HttpRequest,
     HttpResponse,
     NextEvent,
-    Provider,
     guarded_transport,
     url_safety,
 )
+from triptych.providers.accounts import Account
 from triptych.providers.event_stream import EventStream
 from triptych.providers.guarded_transport import FETCH_LIMIT_BYTES, Resolve
 
@@ -57,59 +54,6 @@ LOOK_LIMIT_S = 30.0
 DIRECT: Mapping[str, None] = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
 """Mounts of a client: requests to this machine use no proxy, because they may be plain http and carry a key."""
 USER_AGENT = f"triptych/{__version__}"
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """A provider with this user's key and base URLs.
-
-    Raises: `errors.BadRequest`, naming the variable, for a base URL that would carry the key over plain http beyond
-    this machine, and for a key that no header can carry.
-    """
-
-    provider: Provider
-    key: SecretStr | None = None
-    base_urls: Mapping[str, str] = field(default_factory=dict)
-    callback_site: str | None = None
-    """The site of this installation that the provider can call."""
-
-    def __post_init__(self) -> None:
-        for name, url in self.base_urls.items():
-            if not url_safety.may_carry_key(url):
-                raise errors.BadRequest(
-                    f"{self.provider.base_urls[name].env} must be an https:// URL without credentials "
-                    "(http:// only for 127.0.0.1, localhost or [::1])."
-                )
-        key = self.secret
-        if not (key.isascii() and key.isprintable()) or " " in key:
-            raise errors.BadRequest(f"{self.provider.key_env} has a space or another character that is in no API key.")
-
-    @property
-    def secret(self) -> str:
-        """The key as text; empty without one."""
-        return self.key.get_secret_value() if self.key else ""
-
-    @property
-    def id(self) -> str:
-        """The provider's name, and a hash of the key for its limits and pauses in the database; never the key."""
-        if not self.key:
-            return self.provider.name
-        digest = hmac.digest(self.secret.encode(), b"Triptych account", "sha256")
-        return f"{self.provider.name}:{digest.hex()[:8]}"
-
-    @property
-    def usable(self) -> bool:
-        return self.provider.offline or bool(self.secret)
-
-    @property
-    def why_not(self) -> str | None:
-        return None if self.usable else f"set {self.provider.key_env}"
-
-    def loopback_origins(self) -> frozenset[str]:
-        """Return the origins on this machine whose result URLs may be read."""
-        return frozenset(
-            url_safety.origin(url) for url in self.base_urls.values() if httpx2.URL(url).host in url_safety.LOOPBACK
-        )
 
 
 class ProviderClient:

@@ -1,20 +1,20 @@
 """Checks of URLs and addresses: which may be read, which may get a key, which proxy is used.
 
 Pure, except `resolve` and `proxy_for`. URLs are parsed by httpx2, which also sends the requests, so that the check and
-the request use the same host.
+the request use the same host. It is imported with the first URL: a command that only reads the database has none.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-import socket
 from functools import lru_cache
-from urllib.request import getproxies, proxy_bypass
-
-import httpx2
+from typing import TYPE_CHECKING
 
 from triptych.core import errors
+
+if TYPE_CHECKING:
+    import httpx2
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -31,6 +31,8 @@ def parsed(url: str) -> httpx2.URL:
 
     Raises: `errors.NotAllowed` for a text that is not a URL.
     """
+    import httpx2
+
     try:
         return httpx2.URL(url)
     except (httpx2.InvalidURL, UnicodeError) as error:
@@ -39,6 +41,8 @@ def parsed(url: str) -> httpx2.URL:
 
 def may_carry_key(url: str) -> bool:
     """Return whether a base URL may be sent a key: https, or plain http to this machine; no credentials in it."""
+    import httpx2
+
     try:
         httpx_url = httpx2.URL(url)
     except (httpx2.InvalidURL, UnicodeError):
@@ -68,6 +72,8 @@ def site(url: str) -> str | None:
     found = _SITE.fullmatch(url)
     if not found or int(found[3] or 1) > 65535:
         return None
+    import httpx2
+
     scheme, host, port = found[1].lower(), found[2].lower(), found[3]
     try:
         if host.startswith("["):
@@ -97,6 +103,8 @@ def is_public(address: str) -> bool:
 
 def resolve(host: str, port: int) -> list[str]:
     """Return a host's addresses. Raises: `OSError` when it has none."""
+    import socket
+
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
@@ -110,6 +118,8 @@ def is_name(host: str) -> bool:
 
 def proxy_for(host: str, port: int) -> str | None:
     """Return the URL of the environment's or system's proxy for https to a host; None without one."""
+    from urllib.request import getproxies, proxy_bypass
+
     named = getproxies()
     url = named.get("https") or named.get("all")
     if not url or proxy_bypass(f"{host}:{port}"):

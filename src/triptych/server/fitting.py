@@ -18,10 +18,11 @@ from urllib.parse import urlsplit
 
 import mcp_types as types
 
+from triptych.core.json_fields import Result
 from triptych.core.models import Failure
 from triptych.core.text import line, tree
 from triptych.jobs.presenters import MOST_IMAGES, PAGE_CHARS
-from triptych.jobs.results import ImageResult, JobResult, Result, SaveResult, UploadResult
+from triptych.jobs.results import ImageResult, JobResult, SaveResult, UploadResult
 from triptych.providers.url_safety import LOOPBACK
 
 RUNNING_CHARS = 600
@@ -40,7 +41,7 @@ ResultT = TypeVar("ResultT", JobResult, UploadResult, SaveResult)
 
 def fields(result: Result) -> dict[str, Any]:
     """Return a result's structured content, without an empty `request` or `page`."""
-    content: dict[str, Any] = tree(result.model_dump(mode="json"))
+    content: dict[str, Any] = tree(result.as_json())
     return {name: value for name, value in content.items() if value is not None or name not in ("request", "page")}
 
 
@@ -85,7 +86,7 @@ def fitted(result: Result) -> Result:
         return result
     error = result.error
     reserved = min(len(json.dumps(asdict(error))), limit // 4) if error else 0
-    bare = result.model_copy(update={"error": None})
+    bare = replace(result, error=None)
     result = _fitted_warnings(bare, limit - reserved, f"triptych://jobs/{result.job_id} lists all")
     return _with_error(result, error, limit) if error else result
 
@@ -98,28 +99,28 @@ def _chars(result: JobResult | UploadResult | SaveResult) -> int:
 
 def _fitted_upload(result: UploadResult) -> UploadResult:
     """Return an upload with the first images that fit, and the handles of the others."""
-    bare = result.model_copy(update={"images": [], "warnings": []})
-    content = bare.model_copy(update={"warnings": result.warnings})
+    bare = replace(result, images=[], warnings=[])
+    content = replace(bare, warnings=result.warnings)
     warnings = _fitted_warnings(
         content, _chars(bare) + WARNINGS_CHARS, "the same call for these images has them"
     ).warnings
 
     def first(kept: int) -> UploadResult:
         rest = [image.handle for image in result.images[kept:]]
-        return result.model_copy(update={"images": result.images[:kept], "more": rest, "warnings": warnings})
+        return replace(result, images=result.images[:kept], more=rest, warnings=warnings)
 
     return _longest(range(min(len(result.images), MOST_IMAGES), 0, -1), first, PAGE_CHARS)
 
 
 def _fitted_save(result: SaveResult) -> SaveResult:
     """Return a save with all its files if they are few, else with the first ones and a sentence about the others."""
-    listed = result.model_copy(update={"warnings": []})
+    listed = replace(result, warnings=[])
     if len(result.saved) > FIRST_SAVED and (len(result.saved) > MOST_SAVED or _chars(listed) > SAVED_CHARS):
         rest = result.saved[FIRST_SAVED:]
         first, last = (PurePath(one.path).name for one in (rest[0], rest[-1]))
         more = f"and {len(rest)} more files in {result.archive or result.directory}, {first} to {last}"
-        listed = listed.model_copy(update={"saved": result.saved[:FIRST_SAVED], "more": more})
-    whole = listed.model_copy(update={"warnings": result.warnings})
+        listed = replace(listed, saved=result.saved[:FIRST_SAVED], more=more)
+    whole = replace(listed, warnings=result.warnings)
     return _fitted_warnings(whole, _chars(listed) + WARNINGS_CHARS, "a save of fewer images lists all")
 
 
@@ -127,7 +128,7 @@ def _fitted_request(result: JobResult, limit: int) -> JobResult:
     """Return a dry run with the beginnings of the long texts in its request."""
 
     def with_texts(most_chars: int) -> JobResult:
-        return result.model_copy(update={"request": _cut(result.request, most_chars)})
+        return replace(result, request=_cut(result.request, most_chars))
 
     return _longest((100_000, 4_000, 2_000, 1_000, 500, 250, 120), with_texts, limit - RUNNING_CHARS)
 
@@ -152,7 +153,7 @@ def _with_error(result: JobResult, error: Failure, limit: int) -> JobResult:
             return result
         request_id = error.request_id if most_chars >= LEAST_MESSAGE_CHARS else None
         short = replace(error, message=line(error.message, most_chars), request_id=request_id)
-        return result.model_copy(update={"error": short})
+        return replace(result, error=short)
 
     whole = max(len(error.message), 600)
     return _longest((whole, 600, 400, 240, LEAST_MESSAGE_CHARS, LEAST_MESSAGE_CHARS // 2, 0), cut, limit)
@@ -164,7 +165,7 @@ def _fitted_warnings(result: ResultT, limit: int, where: str) -> ResultT:
 
     def with_last(kept: int) -> ResultT:
         left_out = [f"{count - kept} more warnings; {where}."] if 0 <= kept < count else []
-        return result.model_copy(update={"warnings": left_out + result.warnings[count - kept :] if kept >= 0 else []})
+        return replace(result, warnings=left_out + result.warnings[count - kept :] if kept >= 0 else [])
 
     return _longest(range(count, -2, -1), with_last, limit)
 

@@ -22,6 +22,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -29,8 +30,9 @@ import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
 from triptych.core import errors
+from triptych.core.json_fields import Result
 from triptych.core.text import line, tree
-from triptych.jobs.results import JobResult, Result
+from triptych.jobs.results import JobResult
 from triptych.server import fitting, gallery, skills
 from triptych.thin import images
 from triptych.thin.images import RECENT
@@ -147,7 +149,7 @@ async def read(
                 service = await open_service()
                 making = await service.making(job_id, caller)
                 job = _first_images(await service.job(job_id, caller, every=True), len(making.prompts))
-                return _json(uri, job, {"making": making.model_dump(mode="json")})
+                return _json(uri, job, {"making": making.as_json()})
             case "models", "":
                 return _json(uri, await (await open_service()).list_models(every=True))
             case "looks" | "spend", _ if kind == "looks" or not name:
@@ -155,7 +157,7 @@ async def read(
             case "images", handle if handle:
                 service = await open_service()
                 jpeg, image = await service.preview(handle, caller)
-                facts = image.model_dump(mode="json") | await service.image_facts(image.handle, caller)
+                facts = image.as_json() | await service.image_facts(image.handle, caller)
                 return types.ReadResourceResult(
                     contents=[
                         types.BlobResourceContents(
@@ -187,7 +189,7 @@ def _first_images(job: JobResult, steps: int) -> JobResult:
         f"{MOST_LISTED} of {len(job.images):,} images are listed here, final ones first; "
         f'get_status(job_id="{job.job_id}", page=2) and on list all.'
     )
-    return job.model_copy(update={"images": images, "warnings": [*job.warnings, note]})
+    return replace(job, images=images, warnings=[*job.warnings, note])
 
 
 def _json(uri: str, result: Result, facts: dict[str, Any] | None = None) -> types.ReadResourceResult:

@@ -22,12 +22,14 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
     WithJsonSchema,
 )
 from pydantic_core import PydanticKnownError
 
 from triptych.core.errors import BadRequest, quoted
+from triptych.core.json_fields import Result
 
 
 def _listed(value: object) -> object:
@@ -262,9 +264,9 @@ def _names(model: type[Arguments]) -> list[str]:
     return sorted(model.model_fields, key=lambda name: name not in model.__annotations__)
 
 
-def output_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema of the serialized model, with its parts inlined."""
-    schema = model.model_json_schema(mode="serialization")
+def output_schema(kind: type[Result]) -> dict[str, Any]:
+    """Return the JSON schema of a result, with its parts inlined."""
+    schema = TypeAdapter(kind).json_schema(mode="serialization")
     lean: dict[str, Any] = _lean(schema, schema.get("$defs", {}), keep_null=True)
     return lean
 

@@ -20,9 +20,10 @@ import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
 from triptych.core import errors
+from triptych.core.json_fields import Result
 from triptych.core.text import line
 from triptych.jobs.model_results import ModelsResult
-from triptych.jobs.results import JobResult, JobsResult, Preview, Result, SaveResult, UploadResult
+from triptych.jobs.results import JobResult, JobsResult, Preview, SaveResult, UploadResult
 from triptych.server import fitting, schemas
 
 if TYPE_CHECKING:

@@ -18,12 +18,10 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, computed_field
-
 from triptych.core import errors
 from triptych.core.clock import Moment, boot_id
 from triptych.core.errors import format_usd
-from triptych.core.json_fields import Usd
+from triptych.core.json_fields import Result, Usd
 from triptych.storage import rows
 from triptych.storage.database import Database, Row
 
@@ -44,7 +42,8 @@ class Caps:
     group_usd: Mapping[str, Decimal] = field(default_factory=dict)
 
 
-class Budget(BaseModel, frozen=True, extra="forbid"):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget(Result):
     """The cap per rolling 24 h and the money counted against it, in US dollars; `cap` None is no cap."""
 
     whose: ClassVar[str] = "the budget"
@@ -53,11 +52,12 @@ class Budget(BaseModel, frozen=True, extra="forbid"):
     spent: Usd
     reserved: Usd
 
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def left(self) -> Usd | None:
-        """The money that may still be reserved; None without a cap."""
-        return None if self.cap is None else max(self.cap - self.spent - self.reserved, Decimal(0))
+    left: Usd | None = field(init=False)
+    """The money that may still be reserved; None without a cap."""
+
+    def __post_init__(self) -> None:
+        left = None if self.cap is None else max(self.cap - self.spent - self.reserved, Decimal(0))
+        object.__setattr__(self, "left", left)
 
     def fits(self, asked_usd: Decimal) -> bool:
         """Return whether so much more may be reserved; zero always fits."""
@@ -79,21 +79,24 @@ class Budget(BaseModel, frozen=True, extra="forbid"):
             )
 
 
-class OwnerBudget(Budget, frozen=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnerBudget(Budget):
     """The budget of one owner."""
 
     whose: ClassVar[str] = "the budget of its owner"
     setting: ClassVar[str] = "TRIPTYCH_OWNER_BUDGET_USD"
 
 
-class GroupBudget(Budget, frozen=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupBudget(Budget):
     """The budget of one group."""
 
     whose: ClassVar[str] = "the budget of its group"
     setting: ClassVar[str] = "TRIPTYCH_GROUP_BUDGETS_USD"
 
 
-class Spent(BaseModel, frozen=True, extra="forbid"):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent(Result):
     """The cost of some predictions: `quoted` of all, `charged` of the settled, `reserved` of the others."""
 
     jobs: int
@@ -105,7 +108,8 @@ class Spent(BaseModel, frozen=True, extra="forbid"):
     reserved: Usd
 
 
-class SpentRow(Spent, frozen=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpentRow(Spent):
     day: str
     """In UTC, YYYY-MM-DD."""
     provider: str

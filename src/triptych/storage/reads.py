@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import threading
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -191,6 +190,8 @@ class Reads:
         """Return the secret that signs the URLs of files, in hexadecimal; the first call makes it."""
         row = self._db.one("file_secret")
         if not row:
+            import secrets
+
             self._db.run("add_file_secret", secret=secrets.token_hex(32))
             row = self._db.one("file_secret")  # another process may have been quicker
         assert row
@@ -198,6 +199,8 @@ class Reads:
 
     def renew_file_secret(self) -> None:
         """Replace the secret: every signed URL expires now, at every server on this database."""
+        import secrets
+
         self._db.run("set_file_secret", secret=secrets.token_hex(32))
 
     def image_by_sha256(self, sha256: str) -> Image | None:

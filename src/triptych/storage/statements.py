@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 _COMMENT = re.compile(r"^\s*--.*\n?", re.MULTILINE)
@@ -21,7 +21,7 @@ def load(*names: str) -> Mapping[str, str]:
     """Return every statement in these files; one in a later file takes the place of an earlier one."""
     found: dict[str, str] = {}
     for name in names:
-        text = files("triptych.storage").joinpath(name).read_text("utf-8")
+        text = Path(__file__).with_name(name).read_text("utf-8")
         found |= {
             name: _COMMENT.sub("", sql).strip()
             for name, sql in re.findall(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", text, re.DOTALL | re.MULTILINE)

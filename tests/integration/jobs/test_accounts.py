@@ -6,16 +6,17 @@ from pathlib import Path
 
 import anyio
 import pytest
-from pydantic import SecretStr
 
 from support.clocks import FakeClock
 from support.fixtures import Emulator, MakeService
 from support.jobs import Options, edit_sequence, generate_sequence
 from triptych.core import errors
+from triptych.core.secret import SecretStr
 from triptych.jobs.polling import SWEEP_FROM
 from triptych.jobs.service import ImageService
 from triptych.providers import atlas as atlas_api
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 from triptych.storage.jobs import Store
 from triptych_emulators import running
 

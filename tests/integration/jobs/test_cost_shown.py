@@ -58,7 +58,7 @@ async def everywhere(service: ImageService, job_id: str) -> list[dict[str, Any]]
     async def opened() -> ImageService:
         return service
 
-    found = [(await service.list_jobs()).model_dump(mode="json")["jobs"][0]["cost"]]
+    found = [(await service.list_jobs()).as_json()["jobs"][0]["cost"]]
     for uri in ("triptych://jobs", f"triptych://jobs/{job_id}", "triptych://spend"):
         [content] = (await resources.read(opened, uri, Caller())).contents
         shown = json.loads(content.text)  # type: ignore[union-attr]
@@ -155,13 +155,13 @@ LONG = Decimal("0.03333333333333333333333333")
 
 def test_money_leaves_with_six_decimals_at_most() -> None:
     cost = Cost(quoted=LONG, charged=LONG * 2)
-    assert cost.model_dump(mode="json") == {
+    assert cost.as_json() == {
         "currency": "USD", "quoted": 0.033334, "charged": 0.066667, "charge_is_estimate": False
     }  # fmt: skip
     assert errors.format_usd(LONG) == "0.033334", "fields and text agree, and what is given back as a cap is enough"
-    assert json.loads(Budget(cap=None, spent=LONG, reserved=LONG).model_dump_json())["spent"] == 0.033334
+    assert Budget(cap=None, spent=LONG, reserved=LONG).as_json()["spent"] == 0.033334
     row = ProviderRow(provider="a", usable=True, balance_usd=Decimal("12.3456789"))
-    assert row.model_dump(mode="json")["balance_usd"] == 12.345679
+    assert row.as_json()["balance_usd"] == 12.345679
 
 
 async def test_a_share_of_a_quote_is_kept_with_six_decimals(

@@ -7,7 +7,6 @@ from decimal import Decimal
 import anyio
 import anyio.lowlevel
 import pytest
-from pydantic import SecretStr
 
 from support import flows
 from support.fixtures import Emulator, FakeClock, Finish, MakeService
@@ -16,8 +15,10 @@ from support.pictures import picture
 from triptych.core import errors
 from triptych.core.models import Done, Layer, Reference
 from triptych.core.offers import Operation
+from triptych.core.secret import SecretStr
 from triptych.providers import ark
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 from triptych_emulators import running
 
 EMULATED = {"name": "ark", "max_side": 48}

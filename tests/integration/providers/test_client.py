@@ -23,10 +23,10 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from support.clocks import until
 from triptych.core import errors
+from triptych.core.secret import SecretStr
 from triptych.providers import (
     STREAM_END,
     BaseUrl,
@@ -40,7 +40,8 @@ from triptych.providers import (
     guarded_transport,
     load,
 )
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 
 KEY = "sk-a-secret-of-ours"
 PUBLIC = "93.184.215.14"

@@ -10,16 +10,17 @@ import anyio
 import anyio.lowlevel
 import httpx2
 import pytest
-from pydantic import SecretStr
 
 from support import flows
 from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, edited, ended, generate_sequence, make
 from support.pictures import picture
 from triptych.core.models import Done, Layer, Pending, Reference
+from triptych.core.secret import SecretStr
 from triptych.jobs import uploads
 from triptych.providers import evolink
-from triptych.providers.client import Account, ProviderClient
+from triptych.providers.accounts import Account
+from triptych.providers.client import ProviderClient
 from triptych_emulators import running
 from triptych_emulators.kit import UnreachableImage
 

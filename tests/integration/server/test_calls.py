@@ -21,14 +21,14 @@ from triptych.core.models import Failure
 from triptych.core.requests import Request
 from triptych.jobs.model_results import ModelRow, ModelsResult, ProviderRow
 from triptych.jobs.planning import Terms
-from triptych.jobs.results import JobsResult, JobSummary, Preview, Saved, SaveResult, UploadResult
+from triptych.jobs.results import Cost, JobsResult, JobSummary, Preview, Saved, SaveResult, UploadResult
 from triptych.jobs.service import Caller
 from triptych.server import schemas, tools
 
 pytestmark = pytest.mark.anyio
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-COST = {"quoted": Decimal("0.108"), "charged": Decimal("0.105")}
+COST = Cost(quoted=Decimal("0.108"), charged=Decimal("0.105"))
 IMAGE = image_result(
     url="https://cdn.example/a.png?sig=1", url_expires_at=NOON, width=2048, height=1024, mime_type="image/png"
 )

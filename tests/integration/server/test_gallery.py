@@ -167,7 +167,7 @@ def test_a_tables_job_tells_its_rows_and_look_shortly() -> None:
     predictions = [prediction(request, lane, step) for lane, step in request.places()]
     predictions[3] = replace(predictions[3], state=State.FAILED, fault=failed)
     job = replace(JOB, request=request, sources=tuple(f"/shop/{n}.jpg" for n in range(200)))
-    told = request_facts.making(job, predictions).model_dump(mode="json")
+    told = request_facts.making(job, predictions).as_json()
     assert (told["columns"], told["is_table"], told["size"]) == (["color", "size"], True, "2K")
     assert told["values"][6:9] == [["color 6", "L"], ["teal", ""], ["color 8", "L"]]
     assert told["lanes"][7] == [f"{EARLIER}/15"] and told["references"] == ["original"]

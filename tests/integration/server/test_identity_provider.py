@@ -15,12 +15,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.warnings import InsecureKeyLengthWarning
 from mcp.server.auth.provider import AccessToken
-from pydantic import SecretStr
 
 from support.clocks import FakeClock
 from support.identity_provider import BOTH, SERVER_ID, SERVER_SECRET, IdentityProvider, Key
 from triptych import settings
 from triptych.core import errors
+from triptych.core.secret import SecretStr
 from triptych.providers import operator_urls
 from triptych.server import introspection, oauth, signing_keys
 from triptych.server.scopes import IssuerAway, Rejected, Resource

@@ -12,19 +12,21 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from importlib.resources import files
+from pathlib import Path
 
 COMPATIBLE = "-- compatible: a program that does not know this migration may go on"
 
+
+FOLDER = Path(__file__).parent
 
 CLOSED = 2**31 - 1
 """The lowest version of a database that no program may work on: a file that was copied to PostgreSQL, or a database
 into which a copy is not finished."""
 
 
-def listed(package: str = __name__) -> list[tuple[int, str]]:
-    """Return the number and file name of every migration in a package, in order."""
-    names = (file.name for file in files(package).iterdir())
+def listed(folder: Path = FOLDER) -> list[tuple[int, str]]:
+    """Return the number and file name of every migration in a folder, in order."""
+    names = (file.name for file in folder.iterdir())
     return sorted((int(name[:4]), name) for name in names if re.fullmatch(r"[0-9]{4}_\w+\.sql", name))
 
 
@@ -53,7 +55,7 @@ def migrate(connection: sqlite3.Connection) -> None:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 if version(connection) < number:  # no other process has run it meanwhile
-                    script = files(__name__).joinpath(name).read_text("utf-8")
+                    script = (FOLDER / name).read_text("utf-8")
                     for statement in statements(script):
                         connection.execute(statement)
                     if not script.startswith(COMPATIBLE):

@@ -7,12 +7,14 @@ under `LOCK`; every other transaction of Triptych holds that lock as a shared on
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from triptych.storage.migrations import COMPATIBLE, listed
+
+FOLDER = Path(__file__).parent
 
 LOCK = 0x54524950
 """The key of the advisory lock."""
@@ -25,7 +27,7 @@ TABLES = (
 
 def newest() -> int:
     """Return the version that this program brings a database to."""
-    return listed(__name__)[-1][0]
+    return listed(FOLDER)[-1][0]
 
 
 def versions(connection: psycopg.Connection[Any]) -> tuple[int, int]:
@@ -46,7 +48,7 @@ def migrate(connection: psycopg.Connection[Any]) -> list[str]:
     `connection` is in autocommit mode. Raises: `psycopg.Error`; the database is then at the version before.
     """
     done = []
-    for number, name in listed(__name__):
+    for number, name in listed(FOLDER):
         if versions(connection)[0] >= number:
             continue
         with connection.transaction():
@@ -54,7 +56,7 @@ def migrate(connection: psycopg.Connection[Any]) -> list[str]:
             version, minimum = versions(connection)
             if version >= number:  # another process has run it meanwhile
                 continue
-            script = files(__name__).joinpath(name).read_text("utf-8")
+            script = (FOLDER / name).read_text("utf-8")
             connection.execute(script)
             if not version:
                 connection.execute("CREATE TABLE triptych_version (version BIGINT NOT NULL, minimum BIGINT NOT NULL)")
