@@ -288,7 +288,7 @@ def test_a_compatible_migration_leaves_the_stated_minimum(path: Path, monkeypatc
     (folder / "0001_first.sql").write_text("CREATE TABLE a (b);")
     (folder / "0002_second.sql").write_text(f"{migrations.COMPATIBLE}\nALTER TABLE a ADD c;")
     (folder / "0003_third.sql").write_text("ALTER TABLE a DROP b;")
-    monkeypatch.setattr(migrations, "files", lambda _: folder)
+    monkeypatch.setattr(migrations, "FOLDER", folder)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for newest, minimum in ((1, 1), (2, 1), (3, 3)):
             monkeypatch.setattr(migrations, "listed", lambda n=newest: _listed(folder)[:n])

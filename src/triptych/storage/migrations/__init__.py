@@ -16,7 +16,6 @@ from pathlib import Path
 
 COMPATIBLE = "-- compatible: a program that does not know this migration may go on"
 
-
 FOLDER = Path(__file__).parent
 
 CLOSED = 2**31 - 1
