@@ -133,7 +133,7 @@ class ImageService:
         self._files.remove_stale_parts(clock.now())
         caps = Caps(config.budget_usd, config.owner_budget_usd, config.group_budgets_usd)
         plain = Store(database or config.open_database(), self._files.images_dir, caps, clock)
-        self.store = AsyncStore(plain, hop or hop_for(config))
+        self.store = AsyncStore(plain, hop or hop_for(config), clock)
         self.reading = Reading(self._files, clock)
         self.image_access = ImageAccess(self.store, self._files, self.reading, clock, config.allowed_dirs)
         accounts = config.accounts

@@ -172,8 +172,8 @@ class ClientSessions:
         assert service is not None
         try:
             job = await service.seen(job_id)
-        except Outage as error:
-            logger.warning("job %s changed; its clients hear of it when it can be read: %s", job_id, error.message)
+        except Outage as error:  # the store logs it
+            logger.debug("job %s changed; its clients hear of it when it can be read: %s", job_id, error.for_operator)
             return None
         except Exception:  # The change must be published even if the job cannot be read now.
             logger.exception("job %s changed and could not be read", job_id)
@@ -194,7 +194,7 @@ class ClientSessions:
             uri for uri in params.notifications.resource_subscriptions or () if await self._is_visible(owner, uri)
         ]
         notifications = params.notifications.model_copy(update={"resource_subscriptions": visible})
-        await self._service_or_mcp_error()
+        await self.service()
         return await self._channels[owner].listen(ctx, params.model_copy(update={"notifications": notifications}))
 
     def register(self, ctx: ServerRequestContext[Any, Any]) -> _Listener:
@@ -227,25 +227,15 @@ class ClientSessions:
 
     async def _is_visible(self, owner: str | None, uri: str) -> bool:
         """Return whether this owner can see a resource. Only jobs are checked: no other resource reports changes."""
-        from triptych.core.errors import TriptychError, UnknownHandle
+        from triptych.core.errors import UnknownHandle
         from triptych.jobs.service import Caller
 
-        service = await self._service_or_mcp_error()
+        service = await self.service()
         job_id = uri.removeprefix(f"{JOBS_URI}/")
         try:
             return job_id == uri or Caller(owner=owner).sees((await service.seen(job_id)).owner)
         except UnknownHandle:
             return False
-        except TriptychError as error:  # the database is away
-            raise MCPError(types.INTERNAL_ERROR, error.message) from error
-
-    async def _service_or_mcp_error(self) -> ImageService:
-        from triptych.core.errors import TriptychError
-
-        try:
-            return await self.service()
-        except TriptychError as error:
-            raise MCPError(types.INTERNAL_ERROR, error.message) from error
 
     # -- the client's directories ----------------------------------------------------------------------------------
 

@@ -291,7 +291,10 @@ class Database:
             except psycopg.Error as error:
                 if time.monotonic() >= end:
                     known = self._target.error(lost)
-                    raise errors.Outage(f"{known.message} The last write may be stored or not.") from error
+                    open_end = "The last write may be stored or not."
+                    raise errors.Outage(
+                        f"{known.message} {open_end}", for_operator=f"{known.for_operator} {open_end}"
+                    ) from error
             time.sleep(SETTLE_PAUSE_S)
 
     def _forget_commits(self, connection: Connection) -> None:

@@ -244,21 +244,25 @@ def _read_only(path: Path, reason: object) -> errors.Unusable:
 
 def _full(path: Path, reason: object) -> errors.Outage:
     return errors.Outage(
-        f"The disk with the database {path} is full ({reason}). Free some space (triptych prune shows what can be "
-        "removed); the worker then continues."
+        "The disk of the server's database is full. The worker continues once there is space.",
+        for_operator=f"The disk with the database {path} is full ({reason}). Free some space (triptych prune shows "
+        "what can be removed); the worker then continues.",
     )
 
 
 def _locked(path: Path, reason: object) -> errors.Outage:
     return errors.Outage(
-        f"Another program keeps the database {path} locked ({reason}). "
-        "Close that program (a database browser, a backup, a stopped Triptych), then try again."
+        "Another program keeps the server's database locked. Try again in a moment.",
+        for_operator=f"Another program keeps the database {path} locked ({reason}). "
+        "Close that program (a database browser, a backup, a stopped Triptych), then try again.",
     )
 
 
 def _not_taken(path: Path, reason: object) -> errors.Outage:
     return errors.Outage(
-        f"The database {path} rejected a write ({reason}). Check its disk: is it full, read-only or disconnected?"
+        "The server's database rejected a write. Try again in a moment.",
+        for_operator=f"The database {path} rejected a write ({reason}). Check its disk: is it full, read-only or "
+        "disconnected?",
     )
 
 

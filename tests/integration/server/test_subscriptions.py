@@ -119,6 +119,7 @@ async def test_a_change_during_an_outage_is_told_after_it(
             raise errors.Outage("The database does not answer.")
 
     monkeypatch.setattr(sessions, "READ_AGAIN_S", 0)
+    caplog.set_level("DEBUG", sessions.__name__)
     published: list[Any] = []
     there, told.jobs = told.jobs, Away()
     async with sessions.ClientSessions(open_told).running() as crowd:
@@ -126,8 +127,9 @@ async def test_a_change_during_an_outage_is_told_after_it(
         await crowd.service()
         for listener in told.listeners:
             listener("job_12345678")
-        while "does not answer" not in caplog.text:
-            await anyio.lowlevel.checkpoint()
+        with anyio.fail_after(PATIENCE_S):
+            while "does not answer" not in caplog.text:
+                await anyio.lowlevel.checkpoint()
         assert published == []
         told.jobs = there | {"job_12345678": job_result()}
         while ResourceUpdated(JOB) not in published:

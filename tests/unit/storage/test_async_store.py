@@ -17,6 +17,7 @@ import pytest
 import triptych
 from support.stored import NOW
 from triptych import settings
+from triptych.core.clock import SystemClock
 from triptych.jobs.service import open_service
 from triptych.storage.async_store import AsyncStore, one_thread
 from triptych.storage.jobs import Store
@@ -34,7 +35,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def store(path: Path) -> Any:
-    made = AsyncStore(Store(path, path.parent / "images"), one_thread())
+    made = AsyncStore(Store(path, path.parent / "images"), one_thread(), SystemClock())
     yield made
     await made.close()
 
