@@ -206,6 +206,9 @@ def _choices(setup: ServiceConfig) -> Iterator[Check]:
     budget = "no cap" if setup.budget_usd is None else f"at most ${errors.format_usd(setup.budget_usd)} in 24 hours"
     confirm_usd = setup.confirm_usd
     asked = f"a job above ${errors.format_usd(confirm_usd)} needs" if confirm_usd.is_finite() else "no job needs"
+    caps = [] if setup.owner_budget_usd is None else [("each owner", setup.owner_budget_usd)]
+    caps += [(f"group {errors.quoted(name, 40)}", usd) for name, usd in setup.group_budgets_usd.items()]
+    budget += "".join(f"; {whose} at most ${errors.format_usd(usd)}" for whose, usd in caps)
     yield Check(about="money", state="ok", found=f"{budget}; {asked} a confirmation")
 
 

@@ -92,10 +92,9 @@ class ObjectFiles(ImageFiles):
             self.bytes_of(image)
         if copy := self._copied(image):
             return copy
-        found = f"{image.handle} cannot be copied to"
+        found = f"{image.handle} cannot be copied"
         raise errors.Outage(
-            f"{found} the server's disk; is it full?",
-            for_operator=f"{found} {self._cache_dir}; is the disk full?",
+            f"{found}; is the server's disk full?", for_operator=f"{found} to {self._cache_dir}; is the disk full?"
         )
 
     def signed_url(self, image: Image) -> tuple[str, datetime] | None:
