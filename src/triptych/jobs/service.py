@@ -7,7 +7,7 @@ MCP, the command line or the environment.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
@@ -219,10 +219,7 @@ class ImageService:
         return await self.store.run(jobs_listed, limit, status, caller)
 
     async def cancel_job(self, job_id: str, caller: Caller = ANYONE) -> JobResult:
-        """Cancel the requests that are not submitted; a warning names those that the provider will still charge.
-
-        Raises: `errors.UnknownHandle`.
-        """
+        """Cancel what is not submitted; a warning has the coming charge of the rest. Raises: `errors.UnknownHandle`."""
         job = await self._job(job_id, caller)
         await self.store.cancel(job.id, moment(self._clock))
         self._notify_listeners(job.id)
@@ -277,11 +274,12 @@ class ImageService:
 
     # -- the resources
 
-    async def seen(self, job_id: str, caller: Caller = ANYONE) -> Seen:
-        """Return a job's status, owner, and number of images.
+    async def changed(self, job_ids: Sequence[str]) -> Mapping[str, tuple[str | None, int]]:
+        """Return the owner of each of these jobs and the number of its images; a missing job is left out."""
+        return await self.store.changed(job_ids)
 
-        Raises: `errors.UnknownHandle`, also for another owner's job.
-        """
+    async def seen(self, job_id: str, caller: Caller = ANYONE) -> Seen:
+        """Return a job's status, owner, images. Raises: `errors.UnknownHandle`, also for another owner's job."""
         return await self.store.run(seen_job, job_id, caller)
 
     async def job(self, job_id: str, caller: Caller = ANYONE, *, page: int = 1, every: bool = False) -> JobResult:

@@ -162,7 +162,8 @@ def _with_error(result: JobResult, error: Failure, limit: int) -> JobResult:
 
 def _fitted_warnings(result: ResultT, limit: int, where: str) -> ResultT:
     """Return a result with as many warnings as fit, the latest first: they are about this call."""
-    count, alone, none = len(result.warnings), -1, -2
+    count: int = len(result.warnings)
+    alone, none = -1, -2
 
     def with_last(kept: int) -> ResultT:
         if kept < 0:

@@ -100,6 +100,7 @@ class AsyncStore:
     add_job = verb(Store.add_job)
     add_outputs = verb(Store.add_outputs)
     cancel = verb(Store.cancel)
+    changed = verb(Store.changed)
     changes_since = verb(Store.changes_since)
     close = verb(Store.close)
     copy = verb(Store.copy)

@@ -145,6 +145,9 @@ def test_the_number_of_images_follows_the_outputs(store: Store) -> None:
     job, seen = store.job("job_1"), store.seen("job_1")
     stored = sum(1 for one in store.outputs("job_1") if one.sha256)
     assert job and seen and job.returned == seen.returned == stored == FEW // 2 + 1
+    job_of(store, "job_2", FEW)
+    others = [f"job_{n}" for n in range(3, 2000)]  # more than one statement asks for
+    assert store.changed(["job_1", *others, "job_2"]) == {"job_1": (None, stored), "job_2": (None, FEW // 2)}
 
 
 def test_a_request_is_kept_once_for_all_its_predictions(store: Store) -> None:
