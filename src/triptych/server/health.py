@@ -73,7 +73,7 @@ class Health:
         except (errors.Outdated, errors.Unusable) as error:
             return {"database": error.kind}
         except Exception as error:  # it may also be a mistake in the settings, which the log has
-            log.info("not ready: %s", type(error).__name__)
+            log.debug("not ready: %s", type(error).__name__)
             return {"database": "unreachable"}
         found = {"database": "ok", "objects": await self._objects(service)}
         if self._works:

@@ -87,12 +87,14 @@ class AsyncStore:
 
     async def ask(self, call: Callable[[], T]) -> T:
         """Run a call in a worker thread, and log an outage of the database."""
+        before = self.plain.answers
         try:
             answer = await self.hop(call)
         except errors.Outage as error:
             self._outage.failed(error)
             raise
-        self._outage.answered()
+        if self.plain.answers != before:  # some calls need no statement, such as a renewal of no lease
+            self._outage.answered()
         return answer
 
     add_image = verb(Store.add_image)

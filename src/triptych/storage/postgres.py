@@ -69,7 +69,7 @@ class Database:
         self._pool = Pool(self._target.parameters, CONNECTIONS)
         self._here = _Here()
         self._clock: DatabaseClock | None = None
-        self._commits = 0
+        self._commits = self.answers = 0
         self.id = uuid4().hex[:12]
         """The sender of this object's notifications."""
         try:
@@ -344,6 +344,7 @@ class Database:
             if (error.sqlstate or "08").startswith(("08", "57P", "25006")):
                 self._pool.forget()
             raise self._target.error(error) from error
+        self.answers += 1
 
 
 class _Here(threading.local):

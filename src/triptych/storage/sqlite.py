@@ -50,6 +50,7 @@ class Database:
         with suppress(OSError):  # SQLite reports the error
             private_files.make_file(path)  # its -wal and -shm get the same rights
             private_files.tighten_files(path.with_name(path.name + end) for end in ("-wal", "-shm"))
+        self.answers = 0
         with self._mendable():
             self.connection = sqlite3.connect(
                 path, isolation_level=None, timeout=OPEN_TIMEOUT_S, check_same_thread=False
@@ -125,7 +126,9 @@ class Database:
         """
         sql, values = statements.with_lists(query, self._queries[query], values)
         with self._mendable():
-            return self.connection.execute(sql, values)
+            cursor = self.connection.execute(sql, values)
+        self.answers += 1
+        return cursor
 
     def run_each(self, query: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run a statement for each of these values, in a transaction."""

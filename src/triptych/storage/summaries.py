@@ -79,6 +79,11 @@ class Summaries(Reads):
         row = self._db.one("job_seen", id=job_id)
         return rows.read(Seen, row, requested=self._fixed(job_id).requested) if row else None
 
+    @property
+    def answers(self) -> int:
+        """How many statements the database has run without an error."""
+        return self._db.answers
+
     def changed(self, job_ids: Sequence[str]) -> dict[str, tuple[str | None, int]]:
         """Return the owner of each of these jobs and the number of its images; a missing job is left out."""
         found = [

@@ -171,7 +171,7 @@ async def test_a_worker_alone_is_probed_at_its_own_port(tmp_path: Path) -> None:
     assert child.end() == 0, "".join(child.said)
 
 
-def test_a_door_without_a_worker_is_ready(tmp_path: Path) -> None:
+def test_a_server_without_a_worker_is_ready(tmp_path: Path) -> None:
     child = Child("-m", "triptych", "serve", "--transport", "http", "--port", "0", "--no-worker", env=environ(tmp_path))
     base = child.url().rpartition("/")[0]
     assert asked(f"{base}/readyz").json()["checks"] == {"database": "ok", "objects": "ok", "draining": "ok"}
