@@ -20,6 +20,7 @@ from triptych.storage import migrations, statements
 OPEN_TIMEOUT_S = 30.0
 BUSY_TIMEOUT_S = 2.0
 """How long a statement waits for another program's lock; the other statements of this process wait with it."""
+ROWS_AT_ONCE = 250
 SWITCH_TRIES = 100
 SWITCH_PAUSE_S = 0.05
 
@@ -131,9 +132,21 @@ class Database:
         return cursor
 
     def run_each(self, query: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Run a statement for each of these values, in a transaction."""
-        for row in rows:
-            self.run(query, **row)
+        """Run an INSERT with VALUES for each of these values, in a transaction: many rows in one statement.
+
+        Each statement on a table with triggers costs SQLite a savepoint, a statement of many rows only one.
+        """
+        head, values, row_text = self._queries[query].rstrip(";").partition("VALUES ")
+        assert values
+        row_text, names = statements.with_places(row_text)
+        most_values = self.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+        at_once = max(1, min(ROWS_AT_ONCE, most_values // len(names)))
+        for begin in range(0, len(rows), at_once):
+            some = rows[begin : begin + at_once]
+            text = head + values + ", ".join([row_text] * len(some))
+            with self._mendable():
+                self.connection.execute(text, [row[name] for row in some for name in names])
+            self.answers += 1
 
     def parameters(self, query: str) -> frozenset[str]:
         """Return the names of the values that a statement uses."""
