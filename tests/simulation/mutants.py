@@ -251,8 +251,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "an error of the database ends the worker",
         "triptych.jobs.worker",
-        '                    log.warning("nothing can be claimed: %s", error.message)\n',
-        '                    log.warning("nothing can be claimed: %s", error.message)\n                    raise\n',
+        "                except errors.Outage:  # the store logs it\n                    idle_s = DB_POLL_INTERVAL_S\n",
+        "                except errors.Outage:  # the store logs it\n                    raise\n",
     ),
     _one(
         "a done job does not answer for the same request",

@@ -130,6 +130,8 @@ class Engine:
         self.directory = str(self._server.directory)
         self._admin = real_connect(psycopg.Connection, self.url, autocommit=True)
         self.waiting: dict[Connection | Late | Ghost, None] = {}
+        self.not_written: set[str] = set()
+        """The tokens of the transactions whose callers learned that nothing is written."""
         self.ahead_s = 0.0
         """How far the server's clock is ahead of true time."""
 
@@ -465,7 +467,10 @@ class Late:
             pass
         if self._reserves:
             world.reserved()
-        world.note(f"late COMMIT: {session.transaction_status == pq.TransactionStatus.IDLE}")
+        is_written = session.transaction_status == pq.TransactionStatus.IDLE
+        world.note(f"late COMMIT: {is_written}")
+        if is_written and any(token in self._text for token in engine.not_written):
+            world.wrong("a write arrived after its error", self._text[:200])
         session.finish()
         engine.gone(self.pid)
 
@@ -519,6 +524,15 @@ def install() -> None:
     import triptych.storage.postgres
 
     real_listener = triptych.storage.postgres.Database.listener
+    real_question = triptych.storage.postgres.Database._was_committed
+
+    def was_committed(database: Any, token: str, lost: Any) -> bool:
+        is_written, world = real_question(database, token, lost), here()
+        if world and not is_written:
+            world.postgres.not_written.add(token)
+        return is_written
+
+    triptych.storage.postgres.Database._was_committed = was_committed  # type: ignore[method-assign]
     psycopg.Connection.connect = classmethod(connect)  # type: ignore[assignment]
     triptych.storage.postgres._Here = Here  # type: ignore[misc, assignment]
     triptych.storage.postgres.Database.listener = (  # type: ignore[method-assign]

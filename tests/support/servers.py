@@ -6,7 +6,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -142,6 +142,11 @@ class CannedService:
         image = image_result()
         return [ListedImage(image.handle, image.width, image.height, tuple(image.source))]
 
+    async def changed(self, job_ids: Sequence[str]) -> dict[str, tuple[str | None, int]]:
+        self.asked.append(("changed", *job_ids))
+        jobs = {job_id: await self.job(job_id) for job_id in job_ids if job_id in self.jobs}
+        return {job_id: (None, job.returned) for job_id, job in jobs.items()}
+
     async def seen(self, job_id: str) -> Seen:
         job = await self.job(job_id)
         return Seen(Status(job.status), job.requested, None, None, job.returned)
@@ -167,7 +172,7 @@ class CannedService:
         self.listeners.append(listener)
         return lambda: self.listeners.remove(listener)
 
-    def changed(self, job_id: str, **fields: Any) -> None:
+    def change(self, job_id: str, **fields: Any) -> None:
         """Let a job be as the fields say, and tell the listeners."""
         self.jobs[job_id] = job_result(job_id=job_id, **fields)
         for listener in list(self.listeners):

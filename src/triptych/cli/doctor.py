@@ -180,7 +180,7 @@ def _database(setup: ServiceConfig) -> Check:
     except errors.Unusable as error:
         return Check(about="database", state="fault", found=error.found, mend=error.mend)
     except errors.TriptychError as error:
-        return Check(about="database", state="fault", found=error.message)
+        return Check(about="database", state="fault", found=error.for_operator)
     found = "PostgreSQL, with the tables of this version" if url else ""
     return Check(about="database", state="ok", found=found or f"whole, {path.stat().st_size / 1e6:.1f} MB")
 
@@ -215,6 +215,9 @@ def _choices(setup: ServiceConfig) -> Iterator[Check]:
     budget = "no cap" if setup.budget_usd is None else f"at most ${errors.format_usd(setup.budget_usd)} in 24 hours"
     confirm_usd = setup.confirm_usd
     asked = f"a job above ${errors.format_usd(confirm_usd)} needs" if confirm_usd.is_finite() else "no job needs"
+    caps = [] if setup.owner_budget_usd is None else [("each owner", setup.owner_budget_usd)]
+    caps += [(f"group {errors.quoted(name, 40)}", usd) for name, usd in setup.group_budgets_usd.items()]
+    budget += "".join(f"; {whose} at most ${errors.format_usd(usd)}" for whose, usd in caps)
     yield Check(about="money", state="ok", found=f"{budget}; {asked} a confirmation")
 
 
@@ -254,7 +257,7 @@ def _objects(setup: ServiceConfig, offline: bool) -> Check:
                 raise errors.Outage("The object store does not return what was just written.")
             store.delete(key)
     except errors.TriptychError as error:
-        return Check(about=about, state="fault", found=f"{place.url}: {error.message}")
+        return Check(about=about, state="fault", found=f"{place.url}: {error.for_operator}")
     done = "not asked" if offline else "can be written, read and removed from"
     return Check(about=about, state="ok", found=f"{place.url}, {done}")
 
@@ -280,7 +283,7 @@ async def _reach(provider_client: ProviderClient, account: Account, dates: list[
             return Check(
                 about=provider.name,
                 state="fault",
-                found=f"{url}: {error.message}",
+                found=f"{url}: {error.for_operator}",
                 mend=f"check the network, a proxy, and {provider.base_urls[name].env}",
             )
         if date := response.headers.get("date"):

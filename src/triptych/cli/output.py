@@ -61,8 +61,8 @@ class Screen:
     def refuse(self, error: errors.TriptychError) -> Exit:
         """Write an error, and return its exit code."""
         if self.as_json:
-            self._json({"error": {"kind": error.kind, "message": error.message, "retryable": error.retryable}})
-        self.note(f"triptych: {error.message}")
+            self._json({"error": {"kind": error.kind, "message": error.for_operator, "retryable": error.retryable}})
+        self.note(f"triptych: {error.for_operator}")
         return exit_of_error(error)
 
 

@@ -8,6 +8,7 @@ errors         the tree of errors; amounts and provider text made fit to show
 text           text made safe to show
 clock          wall clock, monotonic clock, notifier
 concurrency    exceptions out of task groups
+outages        log lines about an outage, few of them
 telemetry      spans and values for metrics, traces and logs
 json_fields    the root of results, and how money and time leave in JSON
 secret         keys and passwords as values
@@ -22,6 +23,7 @@ __all__ = [
     "json_fields",
     "models",
     "offers",
+    "outages",
     "private_files",
     "requests",
     "secret",

@@ -28,8 +28,10 @@
     │       └── Outdated              a newer Triptych has changed the database
     └── Uncertain             a paid request may have been accepted and was not found again
 
-Rules: `message` is safe to show (bounded, one line, no keys; a provider's text in it is quoted data). `kind` is a
-stable word for programs. `retryable` says whether the same call may help later. Nothing here does any I/O.
+Rules: `message` is safe to show to any client (bounded, one line, no keys; a provider's text in it is quoted data).
+`for_operator` may add the hosts, users and paths of the server: it goes to the log, the command line and the person at
+the machine. `kind` is a stable word for programs. `retryable` says whether the same call may help later. Nothing here
+does any I/O.
 """
 
 from __future__ import annotations
@@ -77,9 +79,17 @@ class TriptychError(Exception):
     kind: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, request_id: str | None = None, retry_after_s: float | None = None) -> None:
-        """`retry_after_s` is the provider's Retry-After, None without one."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        for_operator: str | None = None,
+        request_id: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        """`for_operator` is None if the message says all; `retry_after_s` is the provider's Retry-After."""
         self.message = line(message, MESSAGE_LIMIT_CHARS)
+        self.for_operator = self.message if for_operator is None else line(for_operator, MESSAGE_LIMIT_CHARS)
         super().__init__(self.message)
         self.request_id = request_id
         self.retry_after_s = retry_after_s
@@ -88,6 +98,7 @@ class TriptychError(Exception):
         """Put the place of the mistake, such as a row of a table, before the message, once."""
         if not self.message.startswith(f"{place}: "):
             self.message = line(f"{place}: {self.message}", MESSAGE_LIMIT_CHARS)
+            self.for_operator = line(f"{place}: {self.for_operator}", MESSAGE_LIMIT_CHARS)
             self.args = (self.message,)
 
 
@@ -221,13 +232,14 @@ class Unclear(Outage):
 
 
 class Unusable(Outage):
-    """The database cannot be used until a person mends it. `found` says what is wrong, `mend` what to do."""
+    """The database cannot be used until a person mends it; `found` and `mend` tell the operator what and how."""
 
     kind = "unusable"
     retryable = False
+    _message = "The server's database cannot be used. Its operator has to mend it: the server's log says what is wrong."
 
     def __init__(self, found: str, mend: str) -> None:
-        super().__init__(f"{found} {mend}")
+        super().__init__(self._message, for_operator=f"{found} {mend}")
         self.found = found
         self.mend = mend
 
@@ -236,6 +248,10 @@ class Outdated(Unusable):
     """A newer Triptych has changed the database, and this version must not work on it."""
 
     kind = "outdated"
+    _message = (
+        "A newer Triptych has changed the database, and this server is too old for it. Restart it with the newer "
+        "version; the server's log says more."
+    )
 
 
 class Uncertain(TriptychError):

@@ -93,7 +93,8 @@ def begin(files: ImageFiles) -> Archive:
         return Archive(files.parts_dir / f".triptych-{uuid4().hex}.zip")
     except OSError as error:
         raise errors.Outage(
-            f"The archive could not be written to {files.parts_dir} ({error.strerror}); is the disk full?"
+            f"The archive could not be written ({error.strerror}); is the server's disk full?",
+            for_operator=f"The archive could not be written to {files.parts_dir} ({error.strerror}); is the disk full?",
         ) from error
 
 

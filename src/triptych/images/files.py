@@ -125,7 +125,9 @@ class ImageFiles:
         """Raise `errors.Outage` if images cannot be stored now. Blocks."""
         place = self.images_dir if self.images_dir.exists() else self.images_dir.parent  # the first image makes it
         if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
-            raise errors.Outage(f"Images cannot be stored in {place}.")
+            raise errors.Outage(
+                "Images cannot be stored on the server's disk.", for_operator=f"Images cannot be stored in {place}."
+            )
 
     def touch(self, image: Image) -> bool:
         """Return whether the file of an image is here; it then counts as used now."""
@@ -216,7 +218,9 @@ class ImageFiles:
                 self._write_whole(path, data)
             except OSError as error:
                 raise errors.NotStored(
-                    f"The image could not be written to {path.parent} ({error.strerror}); is the disk full?"
+                    f"The image could not be written ({error.strerror}); is the server's disk full?",
+                    for_operator=f"The image could not be written to {path.parent} ({error.strerror}); is the disk "
+                    "full?",
                 ) from error
         return path
 
@@ -354,6 +358,13 @@ class ImageFiles:
 def is_here(image: Image) -> bool:
     """Return whether the bytes of an image are stored, as far as this shows without asking an object store."""
     return image.path.exists() if image.path else not image.pruned_at
+
+
+ELSEWHERE = (
+    "If another machine stored it, give all of them one TRIPTYCH_OBJECTS_URL, or one shared folder as "
+    "TRIPTYCH_HOME/images"
+)
+"""What mends a file that this machine lacks, where several machines share a database."""
 
 
 def _from_data_uri(item: str) -> bytes:

@@ -50,7 +50,7 @@ class ObjectFiles(ImageFiles):
         try:
             self._objects.put(_key(image), data, image.mime_type)
         except errors.Outage as error:
-            raise errors.NotStored(error.message) from error
+            raise errors.NotStored(error.message, for_operator=error.for_operator) from error
         self._copy(image, data)
         return None
 
@@ -92,7 +92,10 @@ class ObjectFiles(ImageFiles):
             self.bytes_of(image)
         if copy := self._copied(image):
             return copy
-        raise errors.Outage(f"{image.handle} cannot be copied to {self._cache_dir}; is the disk full?")
+        found = f"{image.handle} cannot be copied"
+        raise errors.Outage(
+            f"{found}; is the server's disk full?", for_operator=f"{found} to {self._cache_dir}; is the disk full?"
+        )
 
     def signed_url(self, image: Image) -> tuple[str, datetime] | None:
         return None if image.path else self._objects.signed_url(_key(image))

@@ -297,7 +297,7 @@ class Completion:
                 )
                 charged, is_estimate = await self._look_again(prediction, response)
         except errors.TriptychError as error:
-            log.info("the charge of %s is not known yet: %s", prediction.id, error.message)
+            log.info("the charge of %s is not known yet: %s", prediction.id, error.for_operator)
         except Exception:
             log.exception("internal error while asking for the charge of %s", prediction.id)
         if charged is None and not account.provider.charge and attempts >= SETTLE_TRIES:

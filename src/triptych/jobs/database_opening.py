@@ -58,8 +58,8 @@ async def keep_clock(opened: Opened, hop: Hop) -> None:
         await opened.clock.wait(anyio.Event(), MEASURE_EVERY_S)
         try:
             await hop(opened.database.measure_clock)
-        except errors.Outage as error:  # meanwhile this machine's monotonic clock counts on
-            log.info("the clock of the database was not read: %s", error.message)
+        except errors.Outage as error:  # meanwhile this machine's monotonic clock counts on; the store logs the outage
+            log.debug("the clock of the database was not read: %s", error.for_operator)
         except Exception:  # such as a thread that cannot start: the service goes on
             log.exception("internal error while reading the clock of the database")
 
@@ -84,10 +84,10 @@ async def keep_listening(opened: Opened, hop: Hop, changed: Callable[[str | None
             finally:
                 listener.close()
         except errors.Unusable as error:
-            log.info("%s", error.message)
+            log.info("%s", error.for_operator)
             await opened.clock.wait(anyio.Event(), LISTEN_AGAIN_LATER_S)
         except errors.Outage as error:
-            log.info("changes by other processes are not heard: %s", error.message)
+            log.debug("changes by other processes are not heard: %s", error.for_operator)
             await opened.clock.wait(anyio.Event(), LISTEN_AGAIN_S)
         except Exception:  # everything is right without it
             log.exception("internal error while listening for changes by other processes")

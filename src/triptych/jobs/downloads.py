@@ -116,7 +116,7 @@ class Downloads:
                 log.exception("internal error while downloading %s", output.handle)
             if isinstance(error, errors.NotStored):
                 self._unstored.add(prediction.id)
-                log.warning("%s is not stored yet: %s", output.handle, error.message)
+                log.warning("%s is not stored yet: %s", output.handle, error.for_operator)
             message = error.message if isinstance(error, errors.TriptychError) else type(error).__name__
             with suppress(errors.Outage):
                 await self._store.output_failed(output, message)

@@ -21,7 +21,7 @@ import anyio.to_thread
 from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Image, Job, Output
-from triptych.images.files import ImageFiles, is_here
+from triptych.images.files import ELSEWHERE, ImageFiles, is_here
 from triptych.jobs import comparison, file_links, file_names, image_preview, manifest, presenters, reading
 from triptych.jobs.caller import Caller
 from triptych.jobs.job_reads import job_if_visible, job_named, visible_job
@@ -165,7 +165,10 @@ class ImageAccess:
                 f"The file of {handle} was pruned on {image.pruned_at:%Y-%m-%d}; upload a saved copy, or make it again."
             )
         if image:
-            raise errors.UnknownHandle(f"The file of {handle} is missing in TRIPTYCH_HOME; upload or make it again.")
+            raise errors.UnknownHandle(
+                f"The file of {handle} is missing in this server's TRIPTYCH_HOME. {ELSEWHERE}; else upload or make it "
+                "again."
+            )
         if job:
             if not n:
                 raise errors.UnknownHandle(f'{handle} is a job; name one of its images, such as "{handle}/1".')
@@ -271,8 +274,8 @@ class ImageAccess:
         while True:
             try:
                 await self.save_copies()
-            except errors.Outage as error:
-                log.warning("copies for repeated calls are not saved yet: %s", error.message)
+            except errors.Outage:  # the store logs it
+                pass
             except Exception:
                 log.exception("copies for repeated calls are not saved yet; trying again")
             await self._clock.wait(anyio.Event(), SAVE_EVERY_S)

@@ -54,8 +54,8 @@ class OtherProcesses:
             hinted = self._hinted.next
             try:
                 await self.look()
-            except errors.Outage as error:
-                log.info("changes by other processes cannot be read: %s", error.message)
+            except errors.Outage:  # the store logs it
+                pass
             except Exception:
                 log.exception("internal error while reading the changes by other processes; trying again")
             await self._clock.wait(hinted, AWAITED_EVERY_S if self._is_awaited() else LOOK_EVERY_S)

@@ -244,8 +244,8 @@ def still_charged(predictions: Sequence[Prediction], provider: str) -> list[str]
         return []
     cost_usd = sum((p.quoted_usd for p in there), Decimal(0))
     return [
-        f"{counted(len(there), 'request')} {'is' if len(there) == 1 else 'are'} already at {provider}, which cannot "
-        f"cancel: about ${errors.format_usd(cost_usd)} will be charged, and the images are still fetched."
+        f"About ${errors.format_usd(cost_usd)} will be charged: {counted(len(there), 'request')} at {provider} cannot "
+        "be cancelled; their images come."
     ]
 
 

@@ -143,7 +143,7 @@ class Pruner:
                 return False
             self._objects.delete(key)
         except errors.Outage as error:  # those that are gone must be written down
-            log.warning("%s", error.message)
+            log.warning("%s", error.for_operator)
             return False
         return True
 

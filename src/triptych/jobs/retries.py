@@ -14,7 +14,7 @@ from triptych.core import errors
 from triptych.core.models import Job, Prediction, State
 from triptych.core.requests import Request, Row
 from triptych.core.text import first_ones
-from triptych.images.files import is_here
+from triptych.images.files import ELSEWHERE, is_here
 from triptych.jobs import tables
 from triptych.jobs.caller import Caller
 from triptych.jobs.expanded import Expanded
@@ -136,8 +136,8 @@ def _require_images(store: Store, rows: Sequence[Row]) -> None:
             gone.append(handle)
     if gone:
         raise errors.UnknownHandle(
-            f"The files of {first_ones(gone, 6)} are gone, and the failed lanes go on from them. Give the steps too: "
-            "the lanes then begin again at their first images, which must be here. Nothing was sent."
+            f"The files of {first_ones(gone, 6)} are not here, and the failed lanes go on from them. Give the steps "
+            f"too: the lanes then begin again at their first images, which must be here. {ELSEWHERE}. Nothing was sent."
         )
 
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from triptych.core import errors
 from triptych.core.models import Image, Job, Output
-from triptych.core.text import call
-from triptych.images.files import is_here
+from triptych.core.text import call, counted
+from triptych.images.files import ELSEWHERE, is_here
 from triptych.images.naming import suffix_of
 from triptych.jobs import file_names
 from triptych.jobs.caller import Caller
@@ -170,7 +170,7 @@ def _add_final(store: Store, job: Job, found: Found) -> None:
     """Add a job's final images that are stored, in order. Raises: `errors.UnknownHandle` if there are none."""
     request = job.request
     outputs = [one for one in store.outputs(job.id) if not request.is_chain or one.n % request.steps == 0]
-    pieces, pruned = [], 0
+    pieces, pruned, missing = [], 0, 0
     for output in outputs:
         image = store.image_by_sha256(output.sha256) if output.sha256 else None
         if image and is_here(image):
@@ -178,10 +178,12 @@ def _add_final(store: Store, job: Job, found: Found) -> None:
             ended = output if job.status.has_ended else None
             named = file_names.of_output(job, output.n)
             pieces.append(Piece(replace(image, handle=output.handle), named, n, ended))
-        elif image:
+        elif image and image.pruned_at:
             pruned += 1
+        elif image:
+            missing += 1
     count = request.lanes if request.is_chain else max(request.requested, job.returned, len(outputs))
-    sentence = _missing(job, count, pieces, pruned)
+    sentence = _missing(job, count, pieces, pruned, missing)
     if not pieces:
         raise errors.UnknownHandle(sentence)
     found.pieces += pieces
@@ -189,18 +191,23 @@ def _add_final(store: Store, job: Job, found: Found) -> None:
     found.missing += [sentence] if sentence else []
 
 
-def _missing(job: Job, count: int, pieces: Sequence[Piece], pruned: int) -> str:
-    """Return a sentence about those of `count` final images that are not stored; "" if all are."""
+def _missing(job: Job, count: int, pieces: Sequence[Piece], pruned: int, elsewhere: int) -> str:
+    """Return sentences about those of `count` final images that are not here; "" if all are.
+
+    `elsewhere` are those whose files this machine lacks though they were not pruned.
+    """
     if len(pieces) >= count:
         return ""
-    has = f"{len(pieces)} of {count} final images are stored"
+    has = f"{len(pieces)} of {count} final images are {'here' if elsewhere else 'stored'}"
     if not job.status.has_ended:
         return f'{job.id} is {job.status}: {has} so far. get_status(job_id="{job.id}", wait_s=50) waits for it.'
     parts = []
     if job.request.is_chain:
         there = {int(piece.named.values["lane"]) for piece in pieces}
-        missing = [lane for lane in range(1, count + 1) if lane not in there]
-        shown = ", ".join(map(str, missing[:12])) + (" …" if len(missing) > 12 else "")
-        parts.append(f"missing: lane{'s' if len(missing) > 1 else ''} {shown}")
+        lanes = [lane for lane in range(1, count + 1) if lane not in there]
+        shown = ", ".join(map(str, lanes[:12])) + (" …" if len(lanes) > 12 else "")
+        parts.append(f"missing: lane{'s' if len(lanes) > 1 else ''} {shown}")
     parts += [f"{pruned} pruned"] if pruned else []
-    return f"{job.id} is {job.status}: {has}" + (f" ({'; '.join(parts)})." if parts else ".")
+    parts += [f"{counted(elsewhere, 'file')} missing in this server's TRIPTYCH_HOME"] if elsewhere else []
+    said = f"{job.id} is {job.status}: {has}" + (f" ({'; '.join(parts)})." if parts else ".")
+    return f"{said} {ELSEWHERE}." if elsewhere else said

@@ -7,7 +7,7 @@ MCP, the command line or the environment.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -131,7 +131,7 @@ class ImageService:
         self._files = open_files(config.home, self.provider_client.fetch, config.objects, clock)
         self._files.remove_stale_parts(clock.now())
         plain = Store(database or config.open_database(), self._files.images_dir, config.caps, clock)
-        self.store = AsyncStore(plain, hop or hop_for(config))
+        self.store = AsyncStore(plain, hop or hop_for(config), clock)
         self.reading = Reading(self._files, clock)
         self.image_access = ImageAccess(self.store, self._files, self.reading, clock, config.allowed_dirs)
         accounts = config.accounts
@@ -215,10 +215,7 @@ class ImageService:
         return await self.store.run(jobs_listed, limit, status, caller)
 
     async def cancel_job(self, job_id: str, caller: Caller = ANYONE) -> JobResult:
-        """Cancel the requests that are not submitted; a warning names those that the provider will still charge.
-
-        Raises: `errors.UnknownHandle`.
-        """
+        """Cancel what is not submitted; a warning has the coming charge of the rest. Raises: `errors.UnknownHandle`."""
         job = await self._job(job_id, caller)
         await self.store.cancel(job.id, moment(self._clock))
         self._notify_listeners(job.id)
@@ -273,11 +270,12 @@ class ImageService:
 
     # -- the resources
 
-    async def seen(self, job_id: str, caller: Caller = ANYONE) -> Seen:
-        """Return a job's status, owner, and number of images.
+    async def changed(self, job_ids: Sequence[str]) -> Mapping[str, tuple[str | None, int]]:
+        """Return the owner of each of these jobs and the number of its images; a missing job is left out."""
+        return await self.store.changed(job_ids)
 
-        Raises: `errors.UnknownHandle`, also for another owner's job.
-        """
+    async def seen(self, job_id: str, caller: Caller = ANYONE) -> Seen:
+        """Return a job's status, owner, images. Raises: `errors.UnknownHandle`, also for another owner's job."""
         return await self.store.run(seen_job, job_id, caller)
 
     async def job(self, job_id: str, caller: Caller = ANYONE, *, page: int = 1, every: bool = False) -> JobResult:

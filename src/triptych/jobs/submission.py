@@ -256,7 +256,7 @@ class Submission:
         return moved
 
     async def _record_lost_response(self, claim: Claim, error: errors.TriptychError, again: bool) -> None:
-        log.warning("the answer to %s was lost: %s", claim.prediction.id, error.message)
+        log.warning("the answer to %s was lost: %s", claim.prediction.id, error.for_operator)
         attempts = claim.prediction.attempts + 1 if again else 0
         moved = await self._transitions.move(
             claim, State.SUBMITTING, wait_s=retry_delay_s(attempts + 1), fault=fault_of(error), attempts=attempts
@@ -280,10 +280,10 @@ class Submission:
                 read = absent = True
             except errors.Unclear as error:
                 read = True
-                log.info("looking for %s: %s", prediction.id, error.message)
+                log.info("looking for %s: %s", prediction.id, error.for_operator)
             except errors.TriptychError as error:
                 tries = 2 * LOOK_TRIES
-                log.info("looking for %s: %s", prediction.id, error.message)
+                log.info("looking for %s: %s", prediction.id, error.for_operator)
             except Exception:
                 log.exception("internal error while looking for %s", prediction.id)
         # Without a stored failure the process may have ended before it sent the request, or may be suspended and still

@@ -51,7 +51,7 @@ class Transitions:
                     "%s of %s is not written yet: %s",
                     what,
                     claim.prediction.id,
-                    error.message,
+                    error.for_operator,
                 )
             except Exception as error:
                 internal += 1

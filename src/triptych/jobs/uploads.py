@@ -120,7 +120,7 @@ async def _delete_unused(
     try:
         gone = await provider_client.run(account, provider.delete([url for _, url, _ in unused]), tries=2)
     except errors.TriptychError as error:  # before the first deletion
-        log.warning("uploads at %s could not be deleted: %s", provider.name, error.message)
+        log.warning("uploads at %s could not be deleted: %s", provider.name, error.for_operator)
     for sha256, url, expires_at in unused:
         if url not in gone:
             await store.set_copy(sha256, provider.name, url, expires_at)

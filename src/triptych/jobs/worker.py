@@ -92,7 +92,6 @@ class Worker:
         """
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_leases)
-            said = ""
             while not self._stopping:
                 changed = self.notifier.next
                 self._looked_s = self._clock.monotonic()
@@ -100,11 +99,9 @@ class Worker:
                     await self._start_sweeps(tasks)  # it may make polls due
                     if await self._start_steps(tasks):
                         continue
-                    said, idle_s = "", self._idle_s()
-                except errors.Outage as error:
-                    if error.message != said:  # an older program beside a newer one is refused again and again
-                        log.warning("nothing can be claimed: %s", error.message)
-                    said, idle_s = error.message, DB_POLL_INTERVAL_S
+                    idle_s = self._idle_s()
+                except errors.Outage:  # the store logs it
+                    idle_s = DB_POLL_INTERVAL_S
                 except Exception:
                     log.exception("internal error while looking for work; the worker goes on")
                     idle_s = DB_POLL_INTERVAL_S
@@ -166,7 +163,7 @@ class Worker:
                 ended = await self._client.run(account, account.provider.finished(sorted(tickets)))
                 await self._polling.record_sweep(name, tickets, ended)
             except errors.TriptychError as error:
-                log.info("the list of %s cannot be read: %s", name, error.message)
+                log.info("the list of %s cannot be read: %s", name, error.for_operator)
                 await self._polling.sweep_failed(name, error.retry_after_s)
         except Exception:
             log.exception("internal error while reading the list of %s; single polls go on", name)
@@ -233,8 +230,8 @@ class Worker:
             try:
                 leases = [claim.lease for claim in self._held.values()]
                 await self._store.heartbeat(leases, self._clock.monotonic() + LEASE_S)
-            except errors.Outage as error:
-                log.warning("leases were not renewed: %s", error.message)
+            except errors.Outage:  # the store logs it
+                continue
             except Exception:
                 log.exception("internal error while renewing leases; the worker goes on")
 
@@ -252,7 +249,7 @@ class Worker:
             with step:
                 await self._submission.advance(claim)
         except errors.Outage as error:  # the database or the disk
-            log.warning("%s waits: %s", claim.prediction.id, error.message)
+            log.warning("%s waits: %s", claim.prediction.id, error.for_operator)
             await self._put_back(claim)
         except Exception:
             log.exception("internal error while processing %s; it is tried again later", claim.prediction.id)
@@ -266,4 +263,4 @@ class Worker:
             with anyio.CancelScope(shield=True):
                 await self._store.put_back(claim, self._clock.monotonic() + LEASE_S)
         except Exception as error:
-            log.warning("%s cannot be released before its lease ends: %s", claim.prediction.id, error)
+            log.info("%s cannot be released before its lease ends: %s", claim.prediction.id, error)

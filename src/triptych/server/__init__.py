@@ -1,7 +1,8 @@
 """The MCP server: ten tools, prompts and resources over stdio, streamable HTTP and SSE.
 
     transports -> service_holder, app -> sessions
-                  app -> tools -> schemas, confirmation, fitting, resources, prompts, progress  (at the first request)
+                  app -> tools -> schemas, confirmation, fitting, resources, prompts, progress,
+                         protocol_errors  (at the first request)
                          tasks, patience, icons
                   http -> draining, webhooks, files, sites, limits, auth, scopes
                           auth -> oauth -> signing_keys, introspection  (with an identity provider alone)

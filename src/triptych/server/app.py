@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
@@ -24,6 +25,9 @@ from triptych import __version__
 from triptych.server import icons, tasks
 from triptych.server.patience import Patience
 from triptych.server.sessions import ClientSessions, takes_links
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -126,6 +130,19 @@ class ConcurrencyLimiter:
             self._busy[owner] -= 1
 
 
+def reported(handler: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """Let a handler report each error of a use-case as an error of the protocol."""
+
+    @wraps(handler)
+    async def reporting(*args: P.args, **kwargs: P.kwargs) -> T:
+        from triptych.server.protocol_errors import as_protocol_errors
+
+        with as_protocol_errors(handler.__name__):
+            return await handler(*args, **kwargs)
+
+    return reporting
+
+
 class Handlers:
     """The handler of each request; it imports what it needs at its first call."""
 
@@ -174,6 +191,7 @@ class Handlers:
 
         return gallery.linked(tools.listing()) if gallery.is_shown_by(ctx) else tools.listing()
 
+    @reported
     async def call_tool(
         self, ctx: Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult | dict[str, Any]:
@@ -204,13 +222,14 @@ class Handlers:
 
         async def run(agreed_usd: Decimal | None) -> types.CallToolResult:
             asking_caller = replace(caller, asks=can_ask(ctx), agreed_usd=agreed_usd, left_s=left_s)
-            return await tools.call(sessions.service, params.name, arguments, asking_caller, linked=self._linked(ctx))
+            shown = {"linked": self._linked(ctx), "for_operator": not self._remote}
+            return await tools.call(sessions.service, params.name, arguments, asking_caller, **shown)
 
         try:
             with self._turns.taken(caller.owner), self.patience.call(sessions.client(ctx), ctx.request_id) as left_s:
                 result = await confirmed(ctx, params, run)
             if as_task and isinstance(result, types.CallToolResult):
-                return await tasks.created(await sessions.service(), result, caller)
+                return await tasks.created(sessions.service, result, caller)
             return result
         except NotAllowed as error:
             askable = not self._remote and not ctx.session.can_send_request and sessions.has_roots(ctx)
@@ -218,6 +237,7 @@ class Handlers:
                 return types.InputRequiredResult(input_requests={"roots": types.ListRootsRequest()})
             return tools.refusal(error)
 
+    @reported
     async def list_resources(
         self, ctx: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
@@ -262,6 +282,7 @@ class Handlers:
 
         return skills.get(ctx, params.uri)
 
+    @reported
     async def complete(self, ctx: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
         from triptych.server import prompts
 
@@ -270,13 +291,16 @@ class Handlers:
         with self._turns.taken(caller.owner):
             return await prompts.complete(sessions.service, params.ref, params.argument, caller)
 
+    @reported
     async def get_task(self, ctx: Context, params: tasks.TaskParams) -> dict[str, Any]:
         return await tasks.get(*await self._task(ctx, params), linked=self._linked(ctx))
 
+    @reported
     async def update_task(self, ctx: Context, params: tasks.TaskParams) -> dict[str, Any]:
         await tasks.get(*await self._task(ctx, params))  # a task never asks for input
         return {}
 
+    @reported
     async def cancel_task(self, ctx: Context, params: tasks.TaskParams) -> dict[str, Any]:
         await tasks.cancel(*await self._task(ctx, params))
         return {}
@@ -296,6 +320,7 @@ class Handlers:
         sessions = ctx.lifespan_context
         return await sessions.service(), params.task_id, self._caller(ctx)
 
+    @reported
     async def subscribe(self, ctx: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
         await ctx.lifespan_context.subscribe(ctx, params.uri)
         return types.EmptyResult()
@@ -304,6 +329,7 @@ class Handlers:
         ctx.lifespan_context.unsubscribe(ctx, params.uri)
         return types.EmptyResult()
 
+    @reported
     async def listen(
         self, ctx: Context, params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:

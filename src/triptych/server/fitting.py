@@ -20,7 +20,7 @@ import mcp_types as types
 
 from triptych.core.json_fields import Result
 from triptych.core.models import Failure
-from triptych.core.text import line, tree
+from triptych.core.text import counted, line, tree
 from triptych.jobs.presenters import MOST_IMAGES, PAGE_CHARS
 from triptych.jobs.results import ImageResult, JobResult, SaveResult, UploadResult
 from triptych.providers.url_safety import LOOPBACK
@@ -84,10 +84,12 @@ def fitted(result: Result) -> Result:
         result = _fitted_request(result, limit)
     if _chars(result) <= limit:
         return result
-    error = result.error
+    error, last = result.error, result.warnings[-1:]
     reserved = min(len(json.dumps(asdict(error))), limit // 4) if error else 0
-    bare = replace(result, error=None)
-    result = _fitted_warnings(bare, limit - reserved, f"triptych://jobs/{result.job_id} lists all")
+    bare, where = replace(result, error=None), f"triptych://jobs/{result.job_id} lists all"
+    result = _fitted_warnings(bare, limit - reserved, where)
+    if error and result.warnings[-1:] != last:  # what this call did, such as a charge to come, before an old error
+        result = _fitted_warnings(bare, limit, where)
     return _with_error(result, error, limit) if error else result
 
 
@@ -161,13 +163,16 @@ def _with_error(result: JobResult, error: Failure, limit: int) -> JobResult:
 
 def _fitted_warnings(result: ResultT, limit: int, where: str) -> ResultT:
     """Return a result with as many warnings as fit, the latest first: they are about this call."""
-    count = len(result.warnings)
+    count: int = len(result.warnings)
+    alone, none = -1, -2
 
     def with_last(kept: int) -> ResultT:
-        left_out = [f"{count - kept} more warnings; {where}."] if 0 <= kept < count else []
-        return replace(result, warnings=left_out + result.warnings[count - kept :] if kept >= 0 else [])
+        if kept < 0:
+            return replace(result, warnings=result.warnings[-1:] if kept == alone else [])
+        left_out = [f"{counted(count - kept, 'more warning')}; {where}."] if kept < count else []
+        return replace(result, warnings=left_out + result.warnings[count - kept :])
 
-    return _longest(range(count, -2, -1), with_last, limit)
+    return _longest([*range(count, 0, -1), alone, 0, none], with_last, limit)
 
 
 def _longest(choices: Sequence[int], make: Callable[[int], ResultT], limit: int) -> ResultT:

@@ -18,6 +18,8 @@ import anyio
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from triptych.core import errors
+from triptych.core.clock import SystemClock
+from triptych.core.outages import OutageLog
 
 if TYPE_CHECKING:
     import socket
@@ -46,6 +48,7 @@ class Health:
         self.draining = False
         self._open_service = open_service
         self._works = works
+        self._images = OutageLog(log, SystemClock(), "images cannot be reached")
         self._checking = anyio.Lock()
         self._checks: dict[str, str] = {}
         self._checked_s: float | None = None
@@ -70,22 +73,25 @@ class Health:
         except (errors.Outdated, errors.Unusable) as error:
             return {"database": error.kind}
         except Exception as error:  # it may also be a mistake in the settings, which the log has
-            log.info("not ready: %s", type(error).__name__)
+            log.debug("not ready: %s", type(error).__name__)
             return {"database": "unreachable"}
-        found = {"database": "ok", "objects": await _objects(service)}
+        found = {"database": "ok", "objects": await self._objects(service)}
         if self._works:
             found["worker"] = "ok" if service.worker.is_alive else "stopped"
         return found
 
-
-async def _objects(service: ImageService) -> str:
-    try:
-        with anyio.fail_after(CHECK_LIMIT_S):
-            await service.reach_images()
-    except Exception as error:
-        log.info("not ready: images cannot be reached (%s)", type(error).__name__)
-        return "unreachable"
-    return "ok"
+    async def _objects(self, service: ImageService) -> str:
+        try:
+            with anyio.fail_after(CHECK_LIMIT_S):
+                await service.reach_images()
+        except TimeoutError:
+            self._images.failed(errors.Outage(f"no answer within {CHECK_LIMIT_S:g} s"))
+            return "unreachable"
+        except Exception as error:
+            self._images.failed(error)
+            return "unreachable"
+        self._images.answered()
+        return "ok"
 
 
 def in_order(checks: Mapping[str, str]) -> bool:

@@ -19,29 +19,25 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import mcp_types as types
-from mcp.shared.exceptions import MCPError
 
 from triptych.core import errors
 from triptych.core.json_fields import Result
 from triptych.core.text import line, tree
 from triptych.jobs.results import JobResult
 from triptych.server import fitting, gallery, skills
+from triptych.server.protocol_errors import as_protocol_errors
 from triptych.thin import images
 from triptych.thin.images import RECENT
 
 if TYPE_CHECKING:
     from triptych.jobs.service import Caller, ImageService
     from triptych.storage.summaries import ListedImage
-
-logger = logging.getLogger(__name__)
 
 SCHEME = "triptych://"
 MOST_LISTED = 200
@@ -56,7 +52,7 @@ async def listing(
     more: Sequence[types.Resource] = (),
 ) -> types.ListResourcesResult:
     """Return the fixed resources, `more`, and the newest outputs; with `with_gallery`, the gallery too."""
-    with _protocol_errors("resources/list"):
+    with as_protocol_errors("resources/list"):
         service = await open_service()
         recent = [listed(image) for image in await service.recent_images(RECENT, caller)]
     fixed = [
@@ -141,7 +137,7 @@ async def read(
     kind, _, name = uri.removeprefix(SCHEME).partition("/") if uri.startswith(SCHEME) else ("", "", "")
     # A handle contains a slash, which a strict template expansion escapes.
     name = unquote(name)
-    with _protocol_errors(uri):
+    with as_protocol_errors(uri, uri):
         match kind, name:
             case "jobs", "":
                 return _json(uri, await (await open_service()).list_jobs(caller=caller))
@@ -197,17 +193,3 @@ def _json(uri: str, result: Result, facts: dict[str, Any] | None = None) -> type
     return types.ReadResourceResult(
         contents=[types.TextResourceContents(uri=line(uri), mime_type="application/json", text=text, _meta=tree(facts))]
     )
-
-
-@contextmanager
-def _protocol_errors(uri: str) -> Iterator[None]:
-    """Raise each error inside the block as an error of the protocol; an unexpected one is logged, not quoted."""
-    try:
-        yield
-    except errors.BadRequest as error:
-        raise MCPError(types.INVALID_PARAMS, error.message, {"uri": line(uri, 500)}) from error
-    except errors.TriptychError as error:
-        raise MCPError(types.INTERNAL_ERROR, error.message) from error
-    except Exception as error:
-        logger.error("%s could not be read", errors.quoted(uri, 120), exc_info=error)
-        raise MCPError(types.INTERNAL_ERROR, "Triptych failed; the server's log (stderr) has details.") from error

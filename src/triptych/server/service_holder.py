@@ -12,6 +12,8 @@ import anyio
 import anyio.abc
 
 if TYPE_CHECKING:
+    from triptych.core.errors import TriptychError
+    from triptych.core.outages import OutageLog
     from triptych.jobs.service import ImageService
     from triptych.settings import Settings
 
@@ -73,6 +75,7 @@ class ServiceHolder:
         self._closing = anyio.Event()
         self._closed = anyio.Event()
         self._opening = anyio.Lock()
+        self._failures: OutageLog | None = None
         self._tasks: anyio.abc.TaskGroup | None = None
 
     async def __call__(self) -> ImageService:
@@ -88,9 +91,29 @@ class ServiceHolder:
                 try:
                     await self._tasks.start(self._keep_open)
                 except Exception as error:
-                    raise _why_not(error) from error
+                    raise self._refusal(error) from error
+                if self._failures:
+                    self._failures.answered()
             assert self._service is not None
             return self._service
+
+    def _refusal(self, error: Exception) -> TriptychError:
+        """Return the refusal for a service that does not open, and log its cause."""
+        from triptych.core.clock import SystemClock
+        from triptych.core.errors import TriptychError
+        from triptych.core.outages import OutageLog
+
+        self._failures = self._failures or OutageLog(logger, SystemClock(), "Triptych cannot start working")
+        self._failures.failed(error)
+        if isinstance(error, TriptychError):
+            return error
+        if isinstance(error, OSError) or type(error).__module__ == "sqlite3":
+            return TriptychError(
+                "Triptych cannot use its data directory. The server's log says why; its operator has to mend it.",
+                for_operator=f"Triptych cannot use its data directory: {str(error)[:300]}. Set TRIPTYCH_HOME to a "
+                "directory that it can write to, and restart the server.",
+            )
+        return TriptychError("Triptych cannot start working; the server's log (stderr) has details.")
 
     @asynccontextmanager
     async def running(self, first_look_s: float | None = None) -> AsyncIterator[ServiceHolder]:
@@ -125,9 +148,9 @@ class ServiceHolder:
         with anyio.move_on_after(first_look_s):
             await self._closing.wait()
             return
-        from triptych.core.errors import TriptychError
+        from triptych.core import errors
 
-        with suppress(TriptychError):  # Logged where it was raised; the next call reports it.
+        with suppress(errors.TriptychError):  # Logged where it was raised; the next call reports it.
             await self()
 
     async def _keep_open(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -148,19 +171,3 @@ class ServiceHolder:
             self._service = None
             if self._closing.is_set():
                 self._closed.set()
-
-
-def _why_not(error: Exception) -> Exception:
-    """Return the refusal for a service that does not open, and log its cause."""
-    from triptych.core.errors import TriptychError
-
-    if isinstance(error, TriptychError):
-        logger.error("Triptych cannot start working: %s", error.message)
-        return error
-    logger.error("Triptych cannot start working", exc_info=error)
-    if isinstance(error, OSError) or type(error).__module__ == "sqlite3":
-        return TriptychError(
-            f"Triptych cannot use its data directory: {str(error)[:300]}. Set TRIPTYCH_HOME to a directory that it can "
-            "write to, and restart the server."
-        )
-    return TriptychError("Triptych cannot start working; the server's log (stderr) has details.")

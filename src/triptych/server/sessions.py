@@ -144,8 +144,12 @@ class ClientSessions:
             changed, self._changed = self._changed, set()
             if not (self._channels or self._listeners):  # nobody has ever asked for changes
                 continue
-            found = {job_id: await self._read_change(job_id) for job_id in sorted(changed)}
-            jobs = [(job_id, *change) for job_id, change in found.items() if change]
+            jobs = await self._read_changes(sorted(changed))
+            if jobs is None:  # their owners must hear of it, and are not known yet
+                await anyio.sleep(READ_AGAIN_S)
+                for job_id in changed:
+                    self._note_change(job_id)
+                continue
             for owner, channel in list(self._channels.items()):
                 uris, more = _changes_for(owner, jobs)
                 for uri in uris:
@@ -155,33 +159,33 @@ class ClientSessions:
             async with anyio.create_task_group() as group:
                 for listener in list(self._listeners.values()):
                     group.start_soon(_notify_listener, listener, *_changes_for(listener.owner, jobs))
-            if len(jobs) < len(found):  # its owner must hear of it, and is not known yet
-                await anyio.sleep(READ_AGAIN_S)
-                for job_id in found.keys() - {job[0] for job in jobs}:
-                    self._note_change(job_id)
 
-    async def _read_change(self, job_id: str) -> tuple[str | None, bool] | None:
-        """Return a job's owner, and whether it has more images than at the last change; None during an outage.
+    async def _read_changes(self, job_ids: Sequence[str]) -> list[tuple[str, str | None, bool]] | None:
+        """Return each job with its owner, and whether it has more images than at the last change; None in an outage.
 
-        Images are resources of their own. A change of an unreadable job is published to the person at the machine
-        alone.
+        Images are resources of their own. A change of a job that is not there, or cannot be read, is published to the
+        person at the machine alone.
         """
         from triptych.core.errors import Outage
 
         service = self._watched
         assert service is not None
         try:
-            job = await service.seen(job_id)
-        except Outage as error:
-            logger.warning("job %s changed; its clients hear of it when it can be read: %s", job_id, error.message)
+            found = await service.changed(job_ids)
+        except Outage as error:  # the store logs it
+            logger.debug("%s jobs changed; clients hear of it after the outage: %s", len(job_ids), error.for_operator)
             return None
-        except Exception:  # The change must be published even if the job cannot be read now.
-            logger.exception("job %s changed and could not be read", job_id)
-            return None, False
-        before, self._returned[job_id] = self._returned.pop(job_id, 0), job.returned
-        if len(self._returned) > JOBS_KEPT:
-            del self._returned[next(iter(self._returned))]
-        return job.owner, job.returned > before
+        except Exception:  # the change must be published even if the jobs cannot be read now
+            logger.exception("%s jobs changed and could not be read", len(job_ids))
+            return [(job_id, None, False) for job_id in job_ids]
+        jobs = []
+        for job_id in job_ids:
+            owner, returned = found.get(job_id, (None, 0))
+            jobs.append((job_id, owner, returned > self._returned.pop(job_id, 0)))
+            self._returned[job_id] = returned
+            if len(self._returned) > JOBS_KEPT:
+                del self._returned[next(iter(self._returned))]
+        return jobs
 
     # -- the two ways to ask for them ------------------------------------------------------------------------------
 
@@ -194,7 +198,7 @@ class ClientSessions:
             uri for uri in params.notifications.resource_subscriptions or () if await self._is_visible(owner, uri)
         ]
         notifications = params.notifications.model_copy(update={"resource_subscriptions": visible})
-        await self._service_or_mcp_error()
+        await self.service()
         return await self._channels[owner].listen(ctx, params.model_copy(update={"notifications": notifications}))
 
     def register(self, ctx: ServerRequestContext[Any, Any]) -> _Listener:
@@ -227,25 +231,15 @@ class ClientSessions:
 
     async def _is_visible(self, owner: str | None, uri: str) -> bool:
         """Return whether this owner can see a resource. Only jobs are checked: no other resource reports changes."""
-        from triptych.core.errors import TriptychError, UnknownHandle
+        from triptych.core.errors import UnknownHandle
         from triptych.jobs.service import Caller
 
-        service = await self._service_or_mcp_error()
+        service = await self.service()
         job_id = uri.removeprefix(f"{JOBS_URI}/")
         try:
             return job_id == uri or Caller(owner=owner).sees((await service.seen(job_id)).owner)
         except UnknownHandle:
             return False
-        except TriptychError as error:  # the database is away
-            raise MCPError(types.INTERNAL_ERROR, error.message) from error
-
-    async def _service_or_mcp_error(self) -> ImageService:
-        from triptych.core.errors import TriptychError
-
-        try:
-            return await self.service()
-        except TriptychError as error:
-            raise MCPError(types.INTERNAL_ERROR, error.message) from error
 
     # -- the client's directories ----------------------------------------------------------------------------------
 

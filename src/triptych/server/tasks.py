@@ -7,6 +7,7 @@ clients. Dry runs, refusals and jobs that have already ended return their usual 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -41,13 +42,21 @@ def declared(ctx: ServerRequestContext[Any, Any]) -> bool:
 
 
 async def created(
-    service: ImageService, result: types.CallToolResult, caller: Caller
+    service: Callable[[], Awaitable[ImageService]], result: types.CallToolResult, caller: Caller
 ) -> types.CallToolResult | dict[str, Any]:
-    """Return the task of the job that a paid call made, or the call's own result if the job has ended."""
+    """Return the task of the job that a paid call made.
+
+    Return the call's own result if the job has ended, or cannot be read now.
+    """
+    from triptych.core.errors import Outage
+
     fields = result.structured_content or {}
     if fields.get("status") not in ("queued", "running"):
         return result
-    return {"resultType": "task", **await _task(service, fields["job_id"], caller)}
+    try:
+        return {"resultType": "task", **await _task(await service(), fields["job_id"], caller)}
+    except Outage:  # the job is stored, and its id must reach the client
+        return result
 
 
 async def get(service: ImageService, task_id: str, caller: Caller, *, linked: bool = True) -> dict[str, Any]:

@@ -248,10 +248,12 @@ async def call(
     caller: Caller,
     *,
     linked: bool = True,
+    for_operator: bool = False,
 ) -> types.CallToolResult:
     """Run one tool and return its result, with links if `linked`, or a refusal.
 
-    The arguments are checked before the service is opened.
+    With `for_operator` a refusal may name the hosts, users and paths of the server. The arguments are checked before
+    the service is opened.
 
     Raises: `errors.NotAllowed`, `errors.OverBudget`: the client may mend them, by its roots and by a confirmation.
     `MCPError` (invalid params) for an unknown tool, as the specification demands.
@@ -270,7 +272,7 @@ async def call(
     except errors.TriptychError as error:
         if isinstance(error, errors.OverBudget) and error.confirm_usd is not None:
             raise
-        return refusal(error)
+        return refusal(error, for_operator=for_operator)
     except Exception:
         logger.exception("internal error in %s", name)
         return refusal(
@@ -281,10 +283,11 @@ async def call(
         )
 
 
-def refusal(error: errors.TriptychError) -> types.CallToolResult:
+def refusal(error: errors.TriptychError, *, for_operator: bool = False) -> types.CallToolResult:
     """Return an error for the assistant: the message, its kind, and whether the same call may help later."""
+    said = error.for_operator if for_operator else error.message
     tail = f" [{error.kind}{'; the same call may help later' if error.retryable else ''}]"
-    text = REFUSAL + line(error.message, REFUSAL_LIMIT_CHARS - len(REFUSAL) - len(tail)) + tail
+    text = REFUSAL + line(said, REFUSAL_LIMIT_CHARS - len(REFUSAL) - len(tail)) + tail
     return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
 
 

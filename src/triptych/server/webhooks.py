@@ -112,7 +112,7 @@ class Hints:
                 try:
                     await (await self._open_service()).hint(calls)
                 except TriptychError as error:  # a later poll sees the end
-                    log.info("a provider's call is lost: %s", error.message)
+                    log.debug("a provider's call is lost: %s", error.for_operator)
                 except Exception:
                     log.exception("internal error while a provider calls; polling goes on")
                 await anyio.sleep(PAUSE_S)

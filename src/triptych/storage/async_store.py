@@ -2,11 +2,12 @@
 
 SQLite has one connection, so its calls run one at a time, in order (`one_thread`). PostgreSQL has several, whose calls
 run side by side (`threads`). A call that has begun runs to its end, even if its caller is cancelled. A locked or slow
-database delays only its own callers.
+database delays only its own callers. An outage of the database is logged here, not by the callers.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from functools import partial, wraps
@@ -15,8 +16,12 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
-from triptych.core import telemetry
+from triptych.core import errors, telemetry
+from triptych.core.clock import Clock
+from triptych.core.outages import OutageLog
 from triptych.storage.jobs import Store
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,7 +65,7 @@ def verb(plain: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[Asyn
     async def awaited(store: AsyncStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
         call: Callable[[], T] = partial(getattr(store.plain, name), *args, **kwargs)
         with telemetry.span("database", call=name):
-            return await store.hop(call)
+            return await store.ask(call)
 
     return awaited
 
@@ -68,22 +73,36 @@ def verb(plain: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[Asyn
 class AsyncStore:
     """The methods of one store. Each raises the same errors as the plain method."""
 
-    def __init__(self, plain: Store, hop: Hop) -> None:
+    def __init__(self, plain: Store, hop: Hop, clock: Clock) -> None:
         self.plain = plain
         """For code that may block, such as a test."""
         self.hop = hop
+        self._outage = OutageLog(log, clock, "the database cannot be used, and what needs it waits")
 
     async def run(self, work: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` on the plain store as one call; only a transaction keeps other calls out."""
         call: Callable[[], T] = partial(work, self.plain, *args, **kwargs)
         with telemetry.span("database", call=getattr(work, "__name__", "run")):
-            return await self.hop(call)
+            return await self.ask(call)
+
+    async def ask(self, call: Callable[[], T]) -> T:
+        """Run a call in a worker thread, and log an outage of the database."""
+        before = self.plain.answers
+        try:
+            answer = await self.hop(call)
+        except errors.Outage as error:
+            self._outage.failed(error)
+            raise
+        if self.plain.answers != before:  # some calls need no statement, such as a renewal of no lease
+            self._outage.answered()
+        return answer
 
     add_image = verb(Store.add_image)
     add_images = verb(Store.add_images)
     add_job = verb(Store.add_job)
     add_outputs = verb(Store.add_outputs)
     cancel = verb(Store.cancel)
+    changed = verb(Store.changed)
     changes_since = verb(Store.changes_since)
     close = verb(Store.close)
     copy = verb(Store.copy)

@@ -56,13 +56,16 @@ class Copied:
 def copy(path: Path, database: Database, report: Report = lambda text: None) -> Copied:
     """Copy the file at `path` into a database that was opened with `migrate=False`; the same call resumes a copy.
 
-    Raises: `errors.Unusable` if a server works on the file, or the database has jobs of its own; `errors.Outage`.
+    Raises: `errors.Unusable` if a server works on the file, or the database has jobs of its own: then nothing is
+    written, and the file is not migrated; `errors.Outage`.
     """
     if not path.is_file():
         raise errors.Unusable(f"There is no database {path}.", "Set TRIPTYCH_HOME to the directory that has it.")
     with database.lent() as connection:
         if _is_closed(path) and migrations.versions(connection)[1] not in (0, CLOSED):
             return Copied({table: _count(connection, table) for table in TABLES}, again=True)
+        _refuse_if_in_use(path)
+        _require_empty(database, connection)
         if not _is_closed(path):  # brings it up to date, and its clock to this boot of the machine
             Store(path, path.parent / "images").close()
         with closing(_alone(path)) as source:
@@ -83,6 +86,28 @@ def _is_closed(path: Path) -> bool:
     with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as connection:
         return minimum(connection) == CLOSED
     return False
+
+
+def _refuse_if_in_use(path: Path) -> None:
+    with suppress(sqlite3.DatabaseError):  # a file that is no database: `Store` says so
+        _alone(path).close()
+
+
+def _require_empty(database: Database, connection: Connection) -> None:
+    """Refuse a database that has rows already, or that a newer Triptych has changed. An unfinished copy is accepted."""
+    version, required = migrations.versions(connection)
+    if version == 0 or required == CLOSED:
+        return
+    database.require_current()
+    for table in TABLES:
+        there = connection.execute("SELECT to_regclass(%s) AS name", [table]).fetchone()
+        if not there or there["name"] is None:  # a later version makes it
+            continue
+        if connection.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(table))).fetchone():
+            raise errors.Unusable(
+                f"{database.name[0].upper()}{database.name[1:]} has jobs or images of its own ({table}).",
+                "Name an empty database in TRIPTYCH_DATABASE_URL.",
+            )
 
 
 def _alone(path: Path) -> sqlite3.Connection:
@@ -132,12 +157,7 @@ class _Copier:
         self._report("the database is marked as unfinished")
 
     def _mark(self, database: Database) -> None:
-        for table in TABLES:
-            if self._target.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(table))).fetchone():
-                raise errors.Unusable(
-                    f"{database.name[0].upper()}{database.name[1:]} has jobs or images of its own ({table}).",
-                    "Name an empty database in TRIPTYCH_DATABASE_URL.",
-                )
+        _require_empty(database, self._target)
         self._target.execute(
             "CREATE TABLE copying (boot TEXT NOT NULL, offset_s DOUBLE PRECISION NOT NULL, minimum BIGINT NOT NULL);"
             "CREATE TABLE copied (name TEXT PRIMARY KEY, row BIGINT NOT NULL);"

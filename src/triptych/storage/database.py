@@ -50,6 +50,9 @@ class Listener(Protocol):
 class Database(Protocol):
     """Statements by name, and transactions. Every error is an `errors.Outage`, or an `errors.Unusable`."""
 
+    answers: int
+    """How many statements were run without an error: more of them show that an outage is over."""
+
     def run(self, query: str, **values: Any) -> Rows: ...
 
     def run_each(self, query: str, rows: Sequence[Mapping[str, Any]]) -> None:

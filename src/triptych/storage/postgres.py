@@ -69,7 +69,7 @@ class Database:
         self._pool = Pool(self._target.parameters, CONNECTIONS)
         self._here = _Here()
         self._clock: DatabaseClock | None = None
-        self._commits = 0
+        self._commits = self.answers = 0
         self.id = uuid4().hex[:12]
         """The sender of this object's notifications."""
         try:
@@ -291,7 +291,10 @@ class Database:
             except psycopg.Error as error:
                 if time.monotonic() >= end:
                     known = self._target.error(lost)
-                    raise errors.Outage(f"{known.message} The last write may be stored or not.") from error
+                    open_end = "The last write may be stored or not."
+                    raise errors.Outage(
+                        f"{known.message} {open_end}", for_operator=f"{known.for_operator} {open_end}"
+                    ) from error
             time.sleep(SETTLE_PAUSE_S)
 
     def _forget_commits(self, connection: Connection) -> None:
@@ -341,6 +344,7 @@ class Database:
             if (error.sqlstate or "08").startswith(("08", "57P", "25006")):
                 self._pool.forget()
             raise self._target.error(error) from error
+        self.answers += 1
 
 
 class _Here(threading.local):

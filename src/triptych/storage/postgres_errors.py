@@ -1,4 +1,7 @@
-"""PostgreSQL's errors as errors of Triptych: a sentence each that says what mends it, and never a password."""
+"""PostgreSQL's errors as errors of Triptych: a sentence each that says what mends it, and never a password.
+
+Hosts, users and the server's own words are for the operator alone.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ _URL = (
 )
 _LIBPQ_ASKS = re.compile(r"\s*Is the server running [^?]*\?")
 _AGAIN = "Triptych asks again; the work goes on when the database answers."
+_AWAY = f"The database cannot be reached or used now. {_AGAIN}"
 
 
 class Target:
@@ -70,7 +74,7 @@ class Target:
         found, mend, waits = known or _ODD
         found, mend = found.format(self.name, text), mend.format(user=self._user())
         found = found[0].upper() + found[1:]
-        return errors.Outage(f"{found} {mend}") if waits else errors.Unusable(found, mend)
+        return errors.Outage(_AWAY, for_operator=f"{found} {mend}") if waits else errors.Unusable(found, mend)
 
     def _user(self) -> str:
         return errors.quoted(self.parameters.get("user") or "of this system", 60)

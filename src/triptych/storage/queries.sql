@@ -400,6 +400,10 @@ SELECT status, returned, cancel_requested, warnings FROM jobs WHERE id = :id;
 SELECT status, owner, save_to, (SELECT COUNT(*) FROM frames WHERE frames.job_id = jobs.id AND sha256 IS NOT NULL) AS returned
 FROM jobs WHERE id = :id;
 
+-- name: jobs_changed
+SELECT id, owner, (SELECT COUNT(*) FROM frames WHERE frames.job_id = jobs.id AND sha256 IS NOT NULL) AS returned
+FROM jobs WHERE id IN (:ids);
+
 -- name: newest_ends
 SELECT submitted_at, finished_at FROM predictions
 WHERE job_id = :job_id AND state IN ('fetching', 'done', 'failed') AND submitted_at IS NOT NULL AND finished_at IS NOT NULL

@@ -20,6 +20,7 @@ from triptych.storage import migrations, statements
 OPEN_TIMEOUT_S = 30.0
 BUSY_TIMEOUT_S = 2.0
 """How long a statement waits for another program's lock; the other statements of this process wait with it."""
+ROWS_AT_ONCE = 250
 SWITCH_TRIES = 100
 SWITCH_PAUSE_S = 0.05
 
@@ -50,6 +51,7 @@ class Database:
         with suppress(OSError):  # SQLite reports the error
             private_files.make_file(path)  # its -wal and -shm get the same rights
             private_files.tighten_files(path.with_name(path.name + end) for end in ("-wal", "-shm"))
+        self.answers = 0
         with self._mendable():
             self.connection = sqlite3.connect(
                 path, isolation_level=None, timeout=OPEN_TIMEOUT_S, check_same_thread=False
@@ -126,12 +128,26 @@ class Database:
         """
         sql, values = statements.with_lists(query, self._queries[query], values)
         with self._mendable():
-            return self.connection.execute(sql, values)
+            cursor = self.connection.execute(sql, values)
+        self.answers += 1
+        return cursor
 
     def run_each(self, query: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Run a statement for each of these values, in a transaction."""
-        for row in rows:
-            self.run(query, **row)
+        """Run an INSERT with VALUES for each of these values, in a transaction: many rows in one statement.
+
+        Each statement on a table with triggers costs SQLite a savepoint, a statement of many rows only one.
+        """
+        head, values, row_text = self._queries[query].rstrip(";").partition("VALUES ")
+        assert values
+        row_text, names = statements.with_places(row_text)
+        most_values = self.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+        at_once = max(1, min(ROWS_AT_ONCE, most_values // len(names)))
+        for begin in range(0, len(rows), at_once):
+            some = rows[begin : begin + at_once]
+            text = head + values + ", ".join([row_text] * len(some))
+            with self._mendable():
+                self.connection.execute(text, [row[name] for row in some for name in names])
+            self.answers += 1
 
     def parameters(self, query: str) -> frozenset[str]:
         """Return the names of the values that a statement uses."""
@@ -246,21 +262,25 @@ def _read_only(path: Path, reason: object) -> errors.Unusable:
 
 def _full(path: Path, reason: object) -> errors.Outage:
     return errors.Outage(
-        f"The disk with the database {path} is full ({reason}). Free some space (triptych prune shows what can be "
-        "removed); the worker then continues."
+        "The disk of the server's database is full. The worker continues once there is space.",
+        for_operator=f"The disk with the database {path} is full ({reason}). Free some space (triptych prune shows "
+        "what can be removed); the worker then continues.",
     )
 
 
 def _locked(path: Path, reason: object) -> errors.Outage:
     return errors.Outage(
-        f"Another program keeps the database {path} locked ({reason}). "
-        "Close that program (a database browser, a backup, a stopped Triptych), then try again."
+        "Another program keeps the server's database locked. Try again in a moment.",
+        for_operator=f"Another program keeps the database {path} locked ({reason}). "
+        "Close that program (a database browser, a backup, a stopped Triptych), then try again.",
     )
 
 
 def _not_taken(path: Path, reason: object) -> errors.Outage:
     return errors.Outage(
-        f"The database {path} rejected a write ({reason}). Check its disk: is it full, read-only or disconnected?"
+        "The server's database rejected a write. Try again in a moment.",
+        for_operator=f"The database {path} rejected a write ({reason}). Check its disk: is it full, read-only or "
+        "disconnected?",
     )
 
 

@@ -51,6 +51,11 @@ def with_lists(name: str, sql: str, values: dict[str, Any]) -> tuple[str, dict[s
     return sql, values
 
 
+def with_places(sql: str) -> tuple[str, list[str]]:
+    """Return a statement with `?` for each value, and the names of the values in order."""
+    return _PARAMETER.sub("?", sql), _PARAMETER.findall(sql)
+
+
 @cache
 def for_psycopg(sql: str) -> str:
     """Return a statement with psycopg's placeholders."""

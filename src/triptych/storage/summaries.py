@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -20,6 +20,7 @@ from triptych.storage.budget import Budget
 from triptych.storage.reads import Reads
 
 PACE_ENDS = 25
+JOBS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,20 @@ class Summaries(Reads):
         """Return a job's status and the number of its images; None if there is no job."""
         row = self._db.one("job_seen", id=job_id)
         return rows.read(Seen, row, requested=self._fixed(job_id).requested) if row else None
+
+    @property
+    def answers(self) -> int:
+        """How many statements the database has run without an error."""
+        return self._db.answers
+
+    def changed(self, job_ids: Sequence[str]) -> dict[str, tuple[str | None, int]]:
+        """Return the owner of each of these jobs and the number of its images; a missing job is left out."""
+        found = [
+            row
+            for begin in range(0, len(job_ids), JOBS_AT_ONCE)
+            for row in self._db.all("jobs_changed", ids=job_ids[begin : begin + JOBS_AT_ONCE])
+        ]
+        return {row["id"]: (row["owner"], row["returned"]) for row in found}
 
     def pace(self, job_id: str) -> Pace:
         """Return the times of a job's requests, and the number that is left."""

@@ -460,6 +460,10 @@ def test_doctor_says_what_the_money_settings_come_to(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TRIPTYCH_BUDGET_USD", "none")
     monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "none")
     assert "no cap; no job needs a confirmation" in run("doctor").stdout
+    monkeypatch.setenv("TRIPTYCH_OWNER_BUDGET_USD", "2.5")
+    monkeypatch.setenv("TRIPTYCH_GROUP_BUDGETS_USD", "design=20,press=5")
+    said = 'no cap; each owner at most $2.5; group "design" at most $20; group "press" at most $5; no job'
+    assert said in run("doctor").stdout
 
 
 def test_doctor_shows_where_clients_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:

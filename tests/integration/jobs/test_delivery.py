@@ -153,7 +153,7 @@ async def _until_one(service: ImageService, clock: FakeClock, job_id: str) -> li
     raise AssertionError("nothing came")
 
 
-async def test_a_pruned_image_is_said_to_be_missing(
+async def test_a_file_of_another_machine_is_not_called_pruned(
     make_service: MakeService, photos: list[str], caller: Caller, out: Path
 ) -> None:
     async with make_service() as service:
@@ -162,7 +162,8 @@ async def test_a_pruned_image_is_said_to_be_missing(
         lost.path.unlink()
         result = await service.save_images([job_id], str(out), None, caller)
     assert saved_names(result) == ["hill.png"]
-    assert "missing: lane 1; 1 pruned" in result.warnings[0]
+    assert "missing: lane 1; 1 file missing in this server's TRIPTYCH_HOME" in result.warnings[0]
+    assert "pruned" not in result.warnings[0] and "one TRIPTYCH_OBJECTS_URL, or one shared" in result.warnings[0]
 
 
 async def test_no_owner_saves_the_job_of_another(

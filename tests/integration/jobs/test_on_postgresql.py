@@ -20,10 +20,13 @@ from support import poolers, postgres
 from support.database_proxy import proxied
 from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import NOW, edit_sequence, edited
+from support.servers import SMALL
 from triptych import settings
+from triptych.core import errors
 from triptych.core.clock import Clock, SystemClock, moment
 from triptych.core.states import LEASE_S
 from triptych.jobs import database_opening
+from triptych.jobs.caller import Caller
 from triptych.jobs.planning import read_arguments
 from triptych.jobs.service import ImageService, ServiceConfig, open_service
 from triptych.server.metrics import Metrics
@@ -315,3 +318,20 @@ def test_a_new_connection_measures_the_clock_again(url: str) -> None:
         proxy.cut()
         database.one("job", id="j")
         assert clock.monotonic() < right + 60
+
+
+async def test_an_image_on_another_machine_says_what_shares_it(tmp_path: Path, url: str) -> None:
+    there, here = config(tmp_path / "there", url), config(tmp_path / "here", url)
+    async with open_service(there) as service:
+        arguments = {"prompt": "a fox", "count": 1, "size": SMALL, "wait_s": 50}
+        job = await service.make(*read_arguments("generate_sequence", arguments))
+        assert job.status == "done" and job.job_id
+    caller = Caller(roots=(tmp_path,))
+    async with open_service(here, work=False) as service:
+        for refused in (
+            service.save_images([job.job_id], str(tmp_path / "out"), None, caller),
+            service.image_access.by_handle(f"{job.job_id}/1", caller),
+        ):
+            with pytest.raises(errors.UnknownHandle, match="one TRIPTYCH_OBJECTS_URL, or one shared") as said:
+                await refused
+            assert "pruned" not in said.value.message

@@ -15,6 +15,7 @@ import pytest
 from support import ROOT
 from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import Options, edit_chain, edit_sequence, generate_sequence
+from support.refusals import tells_operator
 from support.systems import needs_links
 from triptych.core import errors
 from triptych.jobs.results import JobResult
@@ -227,5 +228,5 @@ async def test_a_newer_triptychs_database_is_refused_and_left_alone(tmp_path: Pa
     newer = sqlite3.connect(path)
     newer.execute(f"PRAGMA application_id = {migrations.newest() + 1}")
     newer.close()
-    with pytest.raises(errors.Outdated, match="newer Triptych"):
+    with pytest.raises(errors.Outdated, check=tells_operator("newer Triptych")):
         Store(path, tmp_path / "images")

@@ -491,7 +491,7 @@ async def test_cancelling_stops_unsent_work_and_names_the_charge(
         while await service.worker.step():
             pass
         result = await service.cancel_job(started.job_id or "")
-        assert any("already at Atlas Cloud" in warning and "$0.043" in warning for warning in result.warnings)
+        assert any("at Atlas Cloud cannot be" in warning and "$0.043" in warning for warning in result.warnings)
         job = await ended(service, finish, started.job_id or "")
     assert (job.status, job.returned) == ("partial", 1)
     assert len(atlas.accepted) == 1

@@ -232,7 +232,7 @@ def balancer_config(folder: Path, port: int, replicas: list[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[str], Path]]:
-    """nginx before two doors, and a worker at its own port, on PostgreSQL: as in compose.yaml.
+    """nginx before two servers, and a worker at its own port, on PostgreSQL: as in compose.yaml.
 
     Return the public URL, the addresses of the three processes, and nginx's access log.
     """
@@ -245,9 +245,9 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str
             "TRIPTYCH_METRICS": "on",
         }
         env = environ(folder / "home", **more)
-        door = ("-m", "triptych", "serve", "--transport", "http", "--port", "0", "--no-worker")
+        server = ("-m", "triptych", "serve", "--transport", "http", "--port", "0", "--no-worker")
         worker = ("-m", "triptych", "worker", "--health-port", str(probes))
-        children = [Child(*door, env=env), Child(*door, env=env), Child(*worker, env=env, ready="works on jobs")]
+        children = [Child(*server, env=env), Child(*server, env=env), Child(*worker, env=env, ready="works on jobs")]
         addresses = [child.url().split("/")[2] for child in children[:2]]
         children[2].url()
         config = balancer_config(folder, port, addresses)

@@ -16,6 +16,7 @@ import pytest
 from mcp import Client
 from prometheus_client.parser import text_string_to_metric_families
 
+from support import object_store
 from support.servers import SERVE, SMALL, Child, environ
 from triptych.core import errors
 from triptych.images.files import ImageFiles
@@ -170,7 +171,7 @@ async def test_a_worker_alone_is_probed_at_its_own_port(tmp_path: Path) -> None:
     assert child.end() == 0, "".join(child.said)
 
 
-def test_a_door_without_a_worker_is_ready(tmp_path: Path) -> None:
+def test_a_server_without_a_worker_is_ready(tmp_path: Path) -> None:
     child = Child("-m", "triptych", "serve", "--transport", "http", "--port", "0", "--no-worker", env=environ(tmp_path))
     base = child.url().rpartition("/")[0]
     assert asked(f"{base}/readyz").json()["checks"] == {"database": "ok", "objects": "ok", "draining": "ok"}
@@ -282,6 +283,37 @@ async def test_the_probes_can_have_a_port_of_their_own(tmp_path: Path) -> None:
         async with httpx2.AsyncClient() as client:
             assert (await client.get(url)).status_code == 200
         tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("fault", ["forbidden", "away"])
+async def test_a_failing_bucket_makes_a_server_not_ready(tmp_path: Path, fault: str) -> None:
+    with object_store.bucket() as bucket:
+        child = Child("-c", SERVE, "http", env=environ(tmp_path, **bucket.environ))
+        base = child.url().rpartition("/")[0]
+        try:
+            await answered(base, 200)
+            bucket.fail("*", fault, times=10_000)
+            checks = {"database": "ok", "objects": "unreachable", "worker": "ok", "draining": "ok"}
+            assert await answered(base, 503) == {"ready": False, "checks": checks}
+            assert asked(f"{base}/healthz").status_code == 200
+            await anyio.sleep(health.KEEP_S)
+            assert asked(f"{base}/readyz").status_code == 503
+            bucket.faults.clear()
+            await answered(base, 200)
+        finally:
+            assert child.end() == 0
+    said = [text for text in child.said if "images cannot be reached" in text]
+    assert len(said) == 2 and "over after" in said[1], "".join(child.said)
+    assert object_store.SECRET not in "".join(child.said)
+
+
+async def answered(base: str, status: int) -> Any:
+    """Return what `/readyz` says once it has this status; an answer is kept for a second."""
+    for _ in range(300):
+        if (response := asked(f"{base}/readyz")).status_code == status:
+            return response.json()
+        await anyio.sleep(0.1)
+    raise AssertionError(response.text)
 
 
 def test_files_are_unreachable_where_nothing_can_be_written(tmp_path: Path) -> None:

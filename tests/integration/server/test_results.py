@@ -9,6 +9,8 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,12 @@ from PIL import Image
 from support.fixtures import Emulator, FakeClock, MakeService
 from support.jobs import Options, edit_chain, edit_sequence
 from support.servers import SAMPLES, SERVE, CannedService, Child, environ, image_result, job_result
-from triptych import settings
+from support.stored import prediction as stored_prediction
+from triptych import providers, settings
 from triptych.core import errors
-from triptych.core.models import Failure
-from triptych.jobs.results import UploadResult
+from triptych.core.models import Failure, State
+from triptych.jobs.presenters import still_charged
+from triptych.jobs.results import Cost, Progress, UploadResult
 from triptych.jobs.service import ImageService
 from triptych.server import tools
 from triptych.server.app import build
@@ -168,6 +172,35 @@ async def test_a_running_job_counts_its_images_and_lists_none(make_service: Make
     assert len(json.dumps(fields)) < 600 and len(text_of(result)) < 600
     assert isinstance(content, types.TextResourceContents)
     assert len(json.loads(content.text)["images"]) == fields["returned"]
+
+
+@pytest.mark.parametrize("endpoint", ["", "provider/" + "a-long-endpoint-of-a-live-model-" * 2])
+@pytest.mark.parametrize("warnings", [[], ["Atlas Cloud refused before accepting (rate_limited); sent elsewhere."]])
+@pytest.mark.parametrize("error", [None, Failure("rate_limited", "busy " * 80, True, "request_" + "0" * 36)])
+async def test_a_coming_charge_is_said_whatever_else_there_is(
+    endpoint: str, warnings: list[str], error: Failure | None
+) -> None:
+    at_provider = [replace(stored_prediction(usd="0.0305"), state=State.RUNNING)] * 487
+    for provider in map(providers.load, providers.names()):
+        if provider.offline:  # it charges nothing
+            continue
+        offer = max(provider.offers, key=lambda one: len(one.family) + len(one.endpoint))
+        result = job_result(
+            status="running",
+            provider=provider.name,
+            model=offer.family,
+            endpoint=endpoint or offer.endpoint,
+            progress=Progress(done=1313, total=7305, remaining_s=86_400),
+            requested=7305,
+            returned=1313,
+            cost=Cost(quoted=Decimal("228.2813"), charged=Decimal("14.123456"), charge_is_estimate=True),
+            error=error,
+            warnings=[*warnings, *still_charged(at_provider, provider.title)],
+            next='get_status(job_id="job_12345678", wait_s=50)',
+        )
+        shown = tools.tool_result(result)
+        assert len(json.dumps(shown.structured_content)) <= 600 and len(text_of(shown)) <= 600
+        assert "About $14.8535 will be charged: 487 requests" in text_of(shown)
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])

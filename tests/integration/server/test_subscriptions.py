@@ -57,14 +57,14 @@ async def test_an_earlier_client_hears_its_subscriptions_and_new_images(
     told.jobs["job_12345678"] = job_result(returned=0)
     async with client_of(message_handler=ear) as client:
         await subscribe(client, JOB)
-        told.changed("job_00000000", returned=0)
-        told.changed("job_12345678", returned=0)
+        told.change("job_00000000", returned=0)
+        told.change("job_12345678", returned=0)
         assert await ear.until(1) == [JOB]
-        told.changed("job_12345678", returned=2)
+        told.change("job_12345678", returned=2)
         assert await ear.until(3) == [JOB, JOB, "list_changed"]
         request = types.UnsubscribeRequest(params=types.UnsubscribeRequestParams(uri=JOB))
         await client.session.send_request(request, types.EmptyResult)
-        told.changed("job_12345678", returned=3)
+        told.change("job_12345678", returned=3)
         assert (await ear.until(4))[3:] == ["list_changed"]
 
 
@@ -74,8 +74,8 @@ async def test_a_listen_stream_carries_what_was_asked_for(client_of: Connect, to
     async with client_of() as client:
         with anyio.fail_after(PATIENCE_S):
             async with client.listen(resources_list_changed=True, resource_subscriptions=[JOB]) as events:
-                told.changed("job_00000000", returned=0)
-                told.changed("job_12345678", returned=1)
+                told.change("job_00000000", returned=0)
+                told.change("job_12345678", returned=1)
                 heard = [await anext(events), await anext(events)]
     assert heard == [ResourceUpdated(JOB), ResourcesListChanged()]
 
@@ -89,9 +89,24 @@ async def test_many_changes_at_once_are_told_as_one(told: CannedService, monkeyp
         crowd._channels[None].bus.subscribe(published.append)
         await crowd.service()
         for n in range(100):
-            told.changed("job_12345678", returned=n)
+            told.change("job_12345678", returned=n)
         await anyio.wait_all_tasks_blocked()
     assert published == [ResourceUpdated("triptych://jobs"), ResourceUpdated(JOB), ResourcesListChanged()]
+
+
+async def test_changes_of_many_jobs_are_one_read(told: CannedService) -> None:
+    async def open_told() -> Any:
+        return told
+
+    published: list[Any] = []
+    async with sessions.ClientSessions(open_told).running() as crowd:
+        crowd._channels[None].bus.subscribe(published.append)
+        await crowd.service()
+        for n in range(100):
+            told.change(f"job_{n:08}", returned=n)
+        await anyio.wait_all_tasks_blocked()
+    assert [name for name, *_ in told.asked] == ["changed"]
+    assert len(published) == 102, "each job, the list of jobs, and new images"
 
 
 async def test_a_change_of_an_unreadable_job_is_still_sent(told: CannedService) -> None:
@@ -114,22 +129,24 @@ async def test_a_change_during_an_outage_is_told_after_it(
     async def open_told() -> Any:
         return told
 
-    class Away(dict[str, Any]):
-        def __getitem__(self, job_id: str) -> Any:
-            raise errors.Outage("The database does not answer.")
+    async def away(job_ids: Any) -> Any:
+        raise errors.Outage("The database does not answer.")
 
     monkeypatch.setattr(sessions, "READ_AGAIN_S", 0)
+    caplog.set_level("DEBUG", sessions.__name__)
     published: list[Any] = []
-    there, told.jobs = told.jobs, Away()
+    told.jobs["job_12345678"] = job_result()
+    there, told.changed = told.changed, away  # type: ignore[method-assign]
     async with sessions.ClientSessions(open_told).running() as crowd:
         crowd._channels[None].bus.subscribe(published.append)
         await crowd.service()
         for listener in told.listeners:
             listener("job_12345678")
-        while "does not answer" not in caplog.text:
-            await anyio.lowlevel.checkpoint()
+        with anyio.fail_after(PATIENCE_S):
+            while "does not answer" not in caplog.text:
+                await anyio.lowlevel.checkpoint()
         assert published == []
-        told.jobs = there | {"job_12345678": job_result()}
+        told.changed = there  # type: ignore[method-assign]
         while ResourceUpdated(JOB) not in published:
             await anyio.lowlevel.checkpoint()
     assert "Traceback" not in caplog.text
@@ -157,17 +174,11 @@ async def test_a_change_that_nobody_asks_for_is_not_read(told: CannedService) ->
     async def open_told() -> Any:
         return told
 
-    reads: list[str] = []
-
-    async def counted(job_id: str) -> Any:
-        reads.append(job_id)
-
-    told.seen = counted  # type: ignore[method-assign]
     async with sessions.ClientSessions(open_told).running() as crowd:
         await crowd.service()
-        told.changed("job_12345678", returned=1)
+        told.change("job_12345678", returned=1)
         await anyio.wait_all_tasks_blocked()
-    assert reads == []
+    assert told.asked == []
 
 
 async def test_the_service_is_watched_once_per_connection(client_of: Connect, told: CannedService) -> None:
@@ -203,7 +214,7 @@ async def test_a_client_that_stops_reading_delays_others_briefly(
         crowds[0]._listeners.move_to_end((None, "stuck"), last=False)
         await client.list_resources()
         monkeypatch.setattr(sessions, "SEND_LIMIT_S", 0.01)
-        told.changed("job_12345678", returned=1)
+        told.change("job_12345678", returned=1)
         assert await ear.until(1) == ["list_changed"]
 
 

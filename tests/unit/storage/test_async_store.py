@@ -17,6 +17,8 @@ import pytest
 import triptych
 from support.stored import NOW
 from triptych import settings
+from triptych.core import errors
+from triptych.core.clock import SystemClock
 from triptych.jobs.service import open_service
 from triptych.storage.async_store import AsyncStore, one_thread
 from triptych.storage.jobs import Store
@@ -34,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def store(path: Path) -> Any:
-    made = AsyncStore(Store(path, path.parent / "images"), one_thread())
+    made = AsyncStore(Store(path, path.parent / "images"), one_thread(), SystemClock())
     yield made
     await made.close()
 
@@ -141,3 +143,20 @@ def test_every_awaited_verb_is_used() -> None:
     verbs = [name for name, value in vars(AsyncStore).items() if hasattr(value, "__wrapped__")]
     assert len(verbs) > 20
     assert [name for name in verbs if not re.search(rf"(self\._?|await |service\.)store\.{name}\(", source)] == []
+
+
+async def test_a_call_that_needs_no_statement_ends_no_outage(
+    store: AsyncStore, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as away:
+        away.setattr(store.plain, "job", _away)
+        with pytest.raises(errors.Outage):
+            await store.job("job_00000001")
+    await store.heartbeat([], 0.0)
+    assert [record.getMessage()[-5:] for record in caplog.records] == ["away."]
+    await store.job("job_00000001")
+    assert "over after" in caplog.text
+
+
+def _away(job_id: str) -> None:
+    raise errors.Outage("The database is away.")

@@ -16,6 +16,7 @@ import pytest
 
 from support import postgres
 from support.clocks import when
+from support.refusals import tells_operator
 from support.stored import NOW, add, claim, frame, prediction
 from triptych.core import errors
 from triptych.core.clock import Moment, SystemClock
@@ -94,7 +95,7 @@ def test_due_times_and_deadlines_are_of_the_servers_clock(path: Path, url: str) 
 
 def test_no_server_works_on_the_file_afterwards(path: Path, url: str) -> None:
     copied(path, url)
-    with pytest.raises(errors.Outdated, match=r"was copied to PostgreSQL.*TRIPTYCH_DATABASE_URL"):
+    with pytest.raises(errors.Outdated, check=tells_operator(r"was copied to PostgreSQL.*TRIPTYCH_DATABASE_URL")):
         Store(path, path.parent / "images")
     assert copied(path, url).again
 
@@ -102,9 +103,27 @@ def test_no_server_works_on_the_file_afterwards(path: Path, url: str) -> None:
 def test_a_file_in_use_is_refused(path: Path, url: str) -> None:
     with closing(Store(path, path.parent / "images")) as store:
         store.jobs(1)
-        with pytest.raises(errors.Unusable, match="Stop every Triptych"):
+        with pytest.raises(errors.Unusable, check=tells_operator("Stop every Triptych")):
             copied(path, url)
     assert copied(path, url).rows["jobs"] == 4
+
+
+def test_a_refused_copy_does_not_migrate_the_file(tmp_path: Path, url: str) -> None:
+    path = tmp_path / "triptych.db"
+    with closing(sqlite3.connect(path)) as earlier:
+        earlier.executescript((Path(__file__).parent / "databases" / "version-9.sql").read_text(encoding="utf-8"))
+    before = path.read_bytes()
+    with closing(Store(Database(url), tmp_path / "images")) as store:
+        add(store, prediction())
+    with pytest.raises(errors.Unusable, check=tells_operator("Name an empty database")):
+        copied(path, url)
+    assert path.read_bytes() == before
+    with closing(sqlite3.connect(path)) as server:
+        server.execute("SELECT 1 FROM jobs").fetchone()
+        server.execute("BEGIN IMMEDIATE")
+        with postgres.database(empty=True) as other, pytest.raises(errors.Unusable, check=tells_operator("Stop every")):
+            copied(path, other)
+    assert path.read_bytes() == before
 
 
 def test_no_server_starts_on_the_file_during_the_copy(path: Path, url: str) -> None:
@@ -124,7 +143,7 @@ def test_no_server_starts_on_the_file_during_the_copy(path: Path, url: str) -> N
 def test_no_server_works_on_an_unfinished_copy(path: Path, url: str) -> None:
     def start(text: str) -> None:
         if "are copied" in text:
-            with pytest.raises(errors.Outdated, match="not finished"):
+            with pytest.raises(errors.Outdated, check=tells_operator("not finished")):
                 Database(url)
 
     copied(path, url, start)
@@ -134,7 +153,7 @@ def test_no_server_works_on_an_unfinished_copy(path: Path, url: str) -> None:
 def test_a_database_with_jobs_is_refused(path: Path, url: str) -> None:
     with closing(Store(Database(url), path.parent / "images")) as store:
         add(store, prediction())
-    with pytest.raises(errors.Unusable, match="Name an empty database"):
+    with pytest.raises(errors.Unusable, check=tells_operator("Name an empty database")):
         copied(path, url)
     Store(path, path.parent / "images").close()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.clocks import FakeClock, when
+from support.refusals import tells_operator
 from support.stored import ATLAS, NOW, REQUEST, add, claim, frame, job, open_store, path_of, prediction
 from triptych.core import errors
 from triptych.core.clock import moment
@@ -293,14 +294,14 @@ def test_two_processes_can_open_a_new_database_at_once(path: Path, monkeypatch: 
 
 def test_an_unwritable_home_is_named_with_its_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(errors.Unusable, match="TRIPTYCH_HOME"):
+    with pytest.raises(errors.Unusable, check=tells_operator("TRIPTYCH_HOME")):
         Store(tmp_path / "file" / "triptych.db", tmp_path)
 
 
 @pytest.mark.only_sqlite
 def test_a_full_disk_is_an_outage_that_names_the_disk(store: Store) -> None:
     store._db.connection.execute("PRAGMA max_page_count = 1")
-    with pytest.raises(errors.Outage, match=r"disk .*full"):
+    with pytest.raises(errors.Outage, check=tells_operator(r"disk .*full")):
         for n in range(500):
             add(store, prediction(f"job_{n:08}"), fingerprint=str(n))
     store._db.connection.execute("PRAGMA max_page_count = 100000")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,6 +17,7 @@ from triptych.core.requests import Request, Row
 from triptych.storage.claims import Slots
 from triptych.storage.jobs import Store
 from triptych.storage.reads import KEPT_CHARS
+from triptych.storage.sqlite import ROWS_AT_ONCE
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 FEW, MANY = 100, 2000
@@ -145,6 +147,21 @@ def test_the_number_of_images_follows_the_outputs(store: Store) -> None:
     job, seen = store.job("job_1"), store.seen("job_1")
     stored = sum(1 for one in store.outputs("job_1") if one.sha256)
     assert job and seen and job.returned == seen.returned == stored == FEW // 2 + 1
+    job_of(store, "job_2", FEW)
+    others = [f"job_{n}" for n in range(3, 2000)]  # more than one statement asks for
+    assert store.changed(["job_1", *others, "job_2"]) == {"job_1": (None, stored), "job_2": (None, FEW // 2)}
+
+
+@pytest.mark.parametrize("most_values", [32_766, 50])
+def test_many_predictions_are_stored_in_few_statements(store: Store, most_values: int) -> None:
+    db, texts = store._db.connection, list[str]()
+    db.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, most_values)
+    db.set_trace_callback(texts.append)
+    job_of(store, "job_1", MANY)
+    inserts = len({text for text in texts if text.startswith("INSERT INTO predictions")})  # once more for each trigger
+    assert len(store.predictions("job_1")) == MANY and store.differences() == []
+    if most_values > 1_000:
+        assert inserts == MANY / ROWS_AT_ONCE
 
 
 def test_a_request_is_kept_once_for_all_its_predictions(store: Store) -> None:

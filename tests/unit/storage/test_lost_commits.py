@@ -14,6 +14,7 @@ import pytest
 from support import postgres
 from support.clocks import FakeClock, when
 from support.database_proxy import Loss, Proxy, proxied
+from support.refusals import tells_operator
 from support.stored import NOW, add, claim, frame, job, prediction
 from triptych.core import errors
 from triptych.core.models import Failure, Image, Route, State
@@ -149,7 +150,7 @@ def test_a_commit_that_never_left_changes_nothing_and_can_be_repeated(
     before(direct)
     unchanged = everything(direct)
     proxy.next_loss = Loss.REQUEST
-    with pytest.raises(errors.Outage, match="does not answer"):
+    with pytest.raises(errors.Outage, check=tells_operator("does not answer")):
         verb(store)
     assert everything(direct) == unchanged
     assert (verb(store), everything(direct)) == undisturbed(name)
@@ -180,7 +181,7 @@ def test_an_answer_that_cannot_be_asked_for_says_so(
 ) -> None:
     monkeypatch.setattr(database_module, "SETTLE_S", 0.0)
     proxy.next_loss, proxy.refusals = Loss.ANSWER, 1
-    with pytest.raises(errors.Outage, match="may be stored or not"):
+    with pytest.raises(errors.Outage, check=tells_operator("may be stored or not")):
         add(store, prediction())
     assert direct.job("job_00000001")
 
@@ -199,7 +200,7 @@ def test_a_job_that_was_stored_is_stored_once_when_added_again(
 
 def test_a_job_never_takes_the_place_of_another_with_its_id(direct: Store) -> None:
     add(direct, prediction(), attach=False)
-    with pytest.raises(errors.Outage, match="id"):
+    with pytest.raises(errors.Outage, check=tells_operator("id")):
         add(direct, prediction(), fingerprint="other", attach=False)
     assert direct.job("job_00000001") == job()
 
