@@ -27,8 +27,9 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
         "logs": "core providers",
         "settings": "core providers jobs logs",
         "server": "core catalog images storage providers jobs logs settings",
-        "cli": "core catalog images storage providers jobs logs settings server triptych_emulators",
-        "__main__": "settings server cli",
+        "cli": "core catalog images storage providers jobs logs settings server sdk triptych_emulators",
+        "sdk": "",
+        "__main__": "settings server cli sdk",
         "triptych_emulators": "core images",
     }.items()
 }
