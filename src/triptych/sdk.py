@@ -15,17 +15,25 @@ SUPPORTED = "2"
 
 def refusal(error: Exception) -> Exception | SystemExit:
     """Return what to raise for a failed import: `SystemExit` (2), its sentence printed, if `mcp` is the reason."""
+    said = mismatch()
+    if said is None:
+        return error
+    sys.stderr.write(f"triptych: {said}\n")
+    return SystemExit(2)
+
+
+def mismatch() -> str | None:
+    """Return what is wrong with the environment's `mcp` and what mends it; None if its version is right."""
     try:
         found = metadata.version("mcp")
     except metadata.PackageNotFoundError:
         found = ""
     if found.split(".")[0] == SUPPORTED:
-        return error
+        return None
     has = f"mcp {found}" if found else "no mcp package"
-    sys.stderr.write(
-        f"triptych: this Python environment has {has}; Triptych needs mcp {SUPPORTED}. Another program here may need "
-        "the other version, so give Triptych an environment of its own: `uvx triptych`, `uv tool install triptych` or "
+    return (
+        f"This Python environment has {has}; Triptych needs mcp {SUPPORTED}. Another program here may need the other "
+        "version, so give Triptych an environment of its own: `uvx triptych`, `uv tool install triptych` or "
         f"`pipx install triptych`. If nothing else lives here, run `{sys.executable} -m pip install --upgrade triptych "
-        f'"mcp<{int(SUPPORTED) + 1}"`.\n'
+        f'"mcp<{int(SUPPORTED) + 1}"`.'
     )
-    return SystemExit(2)

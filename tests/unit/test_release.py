@@ -8,15 +8,19 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import pytest
 import yaml
 
 from support import ROOT
 from triptych import __version__, sdk
+from triptych.cli.formatting import Exit
+from triptych.cli.output import Screen, command
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 CONSTRAINTS = (ROOT / "constraints.txt").read_text("utf-8")
@@ -224,7 +228,18 @@ def test_an_earlier_mcp_gets_a_sentence_not_a_traceback(arguments: list[str], tm
     command = [sys.executable, "-c", START, str(tmp_path), *arguments]
     done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr and done.stdout == ""
-    assert "has mcp 1.28.1" in done.stderr and "needs mcp 2" in done.stderr and "uvx triptych" in done.stderr
+    assert "has mcp 1.28.1;" in done.stderr and "needs mcp 2." in done.stderr and "uvx triptych" in done.stderr
+
+
+def test_a_command_gives_the_same_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def needs_the_sdk(_screen: Screen) -> Exit:
+        raise ImportError("cannot import name 'Client' from 'mcp'")
+
+    monkeypatch.setattr(metadata, "version", lambda _name: "1.28.1")
+    with pytest.raises(SystemExit) as ended:
+        click.command()(command(needs_the_sdk)).main(["--json"], standalone_mode=False)
+    assert ended.value.code == 2
+    assert "has mcp 1.28.1;" in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
 def test_another_import_error_stays_what_it_is() -> None:

@@ -80,6 +80,10 @@ def command(work: Callable[..., Exit]) -> Callable[..., None]:
             raise
         except Exception as error:
             logger.debug("a command failed", exc_info=error)
+            from triptych import sdk
+
+            if isinstance(error, ImportError) and (said := sdk.mismatch()):
+                sys.exit(int(screen.refuse(errors.BadRequest(said))))
             description = f"{type(error).__name__}: {str(error)[:300]}"
             code = screen.refuse(
                 errors.TriptychError(
