@@ -18,6 +18,7 @@ SOURCE = Path(triptych.__file__).parents[1]
 MAY_IMPORT: Mapping[str, frozenset[str]] = {
     room: frozenset(known.split())
     for room, known in {
+        "thin": "",
         "core": "",
         "catalog": "core",
         "images": "core",
@@ -26,9 +27,9 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
         "jobs": "core catalog images storage providers",
         "logs": "core providers",
         "settings": "core providers jobs logs",
-        "server": "core catalog images storage providers jobs logs settings",
-        "cli": "core catalog images storage providers jobs logs settings server triptych_emulators",
-        "__main__": "settings server cli",
+        "server": "core catalog images storage providers jobs logs settings thin",
+        "cli": "core catalog images storage providers jobs logs settings server thin triptych_emulators",
+        "__main__": "settings server cli thin",
         "triptych_emulators": "core images",
     }.items()
 }
@@ -38,7 +39,7 @@ ONLY_IN = {
     "click": frozenset({"cli"}),
     "mcp": frozenset({"server", "cli"}),
     "httpx2": frozenset({"providers"}),
-    "sqlite3": frozenset({"storage", "jobs"}),
+    "sqlite3": frozenset({"storage", "jobs", "thin"}),
     "PIL": frozenset({"images", "providers", "triptych_emulators"}),
     "platformdirs": frozenset({"settings"}),
 }

@@ -13,7 +13,7 @@ from triptych.core.text import line
 from triptych.jobs import presenters, resumption
 from triptych.jobs.caller import Caller
 from triptych.jobs.presenters import Link
-from triptych.jobs.results import ImageResult, JobResult, JobsResult, JobStages, SpendResult, Stage
+from triptych.jobs.results import JobResult, JobsResult, JobStages, SpendResult, Stage
 from triptych.providers.client import Account
 from triptych.storage.budget import GroupBudget, OwnerBudget
 from triptych.storage.jobs import Store
@@ -120,12 +120,6 @@ def _page_size(store: Store, job: Job, outputs: Sequence[Output], link: Link) ->
         with suppress(errors.Outage):  # another program locks the database: the next listing fixes the same size
             store.fix_page_size(job.id, size)
     return size
-
-
-def recent_images(store: Store, limit: int, caller: Caller, link: Link) -> list[ImageResult]:
-    """Return a caller's newest stored outputs."""
-    outputs = store.recent_outputs(limit, caller.owner)
-    return [presenters.image_of_output(one, store.image_by_sha256(one.sha256 or ""), link) for one in outputs]
 
 
 def recent_handles(store: Store, limit: int, caller: Caller) -> list[str]:

@@ -36,7 +36,6 @@ from triptych.jobs.job_reads import (
     job_stages,
     jobs_listed,
     recent_handles,
-    recent_images,
     seen_job,
     spent,
     visible_job,
@@ -68,7 +67,7 @@ from triptych.storage.async_store import AsyncStore, Hop
 from triptych.storage.budget import Caps
 from triptych.storage.database import Database
 from triptych.storage.jobs import Store
-from triptych.storage.summaries import Overview, Seen
+from triptych.storage.summaries import ListedImage, Overview, Seen
 
 __all__ = ["Caller", "ImageService", "ObjectsPlace", "Request", "ServiceConfig", "SignedFile", "Terms", "open_service"]
 
@@ -339,9 +338,9 @@ class ImageService:
         """Return the prompt that made an image, and the handles of the outputs that the caller made from it."""
         return await self.store.run(request_facts.image_facts, handle, caller)
 
-    async def recent_images(self, limit: int = 20, caller: Caller = ANYONE) -> list[ImageResult]:
+    async def recent_images(self, limit: int = 20, caller: Caller = ANYONE) -> list[ListedImage]:
         """Return the newest stored outputs."""
-        return await self.store.run(lambda s: recent_images(s, limit, caller, self.image_access.link(s, caller)))
+        return await self.store.run(lambda store: store.recent_images(limit, caller.owner))
 
     async def recent_handles(self, limit: int, caller: Caller = ANYONE) -> list[str]:
         """Return the handles of the newest stored outputs, then those of the newest uploads."""

@@ -30,16 +30,18 @@ from mcp.shared.exceptions import MCPError
 
 from triptych.core import errors
 from triptych.core.text import line, tree
-from triptych.jobs.results import ImageResult, JobResult, Result
+from triptych.jobs.results import JobResult, Result
 from triptych.server import fitting, gallery, skills
+from triptych.thin import images
+from triptych.thin.images import RECENT
 
 if TYPE_CHECKING:
     from triptych.jobs.service import Caller, ImageService
+    from triptych.storage.summaries import ListedImage
 
 logger = logging.getLogger(__name__)
 
 SCHEME = "triptych://"
-RECENT = 20
 MOST_LISTED = 200
 """A job's resource lists at most so many images: about 90 KB."""
 
@@ -54,7 +56,7 @@ async def listing(
     """Return the fixed resources, `more`, and the newest outputs; with `with_gallery`, the gallery too."""
     with _protocol_errors("resources/list"):
         service = await open_service()
-        images = [_listed(image) for image in await service.recent_images(RECENT, caller)]
+        recent = [_listed(image) for image in await service.recent_images(RECENT, caller)]
     fixed = [
         types.Resource(
             uri=f"{SCHEME}jobs",
@@ -87,19 +89,11 @@ async def listing(
     ]
     if with_gallery:
         fixed.append(gallery.listed())
-    return types.ListResourcesResult(resources=[*fixed, *more, *images])
+    return types.ListResourcesResult(resources=[*fixed, *more, *recent])
 
 
-def _listed(image: ImageResult) -> types.Resource:
-    size = f"{image.width}x{image.height}" if image.width else "size not known yet"
-    source = f", from {', '.join(image.source)}" if image.source else ""
-    return types.Resource(
-        uri=image.uri,
-        name=image.handle,
-        title=f"Image {image.handle}",
-        description=f"{size}{source}; a preview, full size with save_images",
-        mime_type="image/jpeg",
-    )
+def _listed(image: ListedImage) -> types.Resource:
+    return types.Resource.model_validate(images.fields(*image), by_name=False)
 
 
 def templates() -> types.ListResourceTemplatesResult:

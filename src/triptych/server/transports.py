@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 from urllib.parse import urlsplit
 
 import anyio
-from mcp.server.stdio import stdio_server
 
+from triptych.server import taking_over
 from triptych.server.app import build
 from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener, traced
 
 if TYPE_CHECKING:
     from triptych.server.oauth import OAuth
     from triptych.settings import Settings
+    from triptych.thin import HandedOver
 
 Transport = Literal["stdio", "http", "sse"]
 
@@ -48,6 +49,7 @@ def serve(
     *,
     worker: bool = True,
     stateless: bool | None = None,
+    handed: HandedOver | None = None,
 ) -> None:
     """Serve until stdin closes (stdio) or a SIGTERM or SIGINT arrives; `port` 0 takes a free one.
 
@@ -56,6 +58,8 @@ def serve(
 
     Without `worker`, other processes advance the jobs. `stateless`: clients before 2026-07-28 get no session, so a
     balancer may send each request to another process; by default with a database that other machines share.
+
+    `handed` is stdin with the conversation of a thin start, which this server continues.
 
     Settings given as a function are read at the first use: over stdio each tool call then reports a mistake in them,
     and the server keeps running. For HTTP and SSE read them with `read(environ, remote=True)`, so that clients cannot
@@ -68,7 +72,7 @@ def serve(
         logging.lastResort.setFormatter(_CleanLines())
     if transport == "stdio":
         holder = ServiceHolder(service_opener(settings, worker=worker))
-        anyio.run(_serve_stdio, holder, cache(lambda: (settings() if callable(settings) else settings).links))
+        anyio.run(_serve_stdio, holder, cache(lambda: (settings() if callable(settings) else settings).links), handed)
         return
     from triptych.server import draining, http, monitoring
     from triptych.server.health import Health
@@ -166,11 +170,11 @@ def _refuse(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
-async def _serve_stdio(holder: ServiceHolder, links: Callable[[], bool | None]) -> None:
+async def _serve_stdio(holder: ServiceHolder, links: Callable[[], bool | None], handed: HandedOver | None) -> None:
     server = build(holder, remote=False, links=links)
     async with holder.running(), anyio.create_task_group() as tasks:
         tasks.start_soon(_leave_when_told, holder)
-        async with stdio_server() as (incoming, outgoing):
+        async with taking_over.stdio(handed) as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
         tasks.cancel_scope.cancel()
 

@@ -16,8 +16,10 @@ Other packages use these modules; this file imports none of them:
     statements    the statements of `queries.sql` by name
     rows          values as columns, rows as values
 
+    migrations    the numbered changes of the tables
+
 Inside stand `queries.sql`, with every statement, `queries_postgres.sql`, with those that PostgreSQL needs differently,
-and `migrations`, with the numbered changes of the tables.
+and `queries_thin.sql`, with those of a thin start.
 """
 
 __all__ = [
@@ -28,9 +30,11 @@ __all__ = [
     "database",
     "jobs",
     "looks",
+    "migrations",
     "postgres",
     "reads",
     "rows",
     "sqlite",
+    "statements",
     "summaries",
 ]

@@ -216,6 +216,12 @@ SELECT frames.* FROM frames JOIN jobs ON jobs.id = frames.job_id JOIN images ON 
 WHERE images.pruned_at IS NULL AND frames.source LIKE :holding AND (:owner IS NULL OR jobs.owner = :owner)
 ORDER BY frames.created_at, frames.job_id, frames.n;
 
+-- name: recent_images
+SELECT frames.job_id, frames.n, images.width, images.height, frames.source
+FROM frames JOIN jobs ON jobs.id = frames.job_id JOIN images ON images.sha256 = frames.sha256
+WHERE images.pruned_at IS NULL AND (:owner IS NULL OR jobs.owner = :owner)
+ORDER BY frames.created_at DESC, frames.job_id, frames.n LIMIT :limit;
+
 -- name: recent_frames
 SELECT frames.* FROM frames JOIN jobs ON jobs.id = frames.job_id JOIN images ON images.sha256 = frames.sha256
 WHERE images.pruned_at IS NULL AND (:owner IS NULL OR jobs.owner = :owner)

@@ -5,11 +5,13 @@ The methods block.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from triptych.core.clock import Moment
 from triptych.core.models import Prediction, Status
@@ -70,8 +72,24 @@ class Overview:
     budget: Budget
 
 
+class ListedImage(NamedTuple):
+    """A stored output as `resources/list` shows it."""
+
+    handle: str
+    width: int | None
+    height: int | None
+    source: tuple[str, ...]
+
+
 class Summaries(Reads):
     """The reads of one database, and the summaries of its jobs."""
+
+    def recent_images(self, limit: int, owner: str | None = None) -> list[ListedImage]:
+        """Return the newest stored outputs, of one owner or of all."""
+        return [
+            ListedImage(f"{row['job_id']}/{row['n']}", row["width"], row["height"], tuple(json.loads(row["source"])))
+            for row in self._db.all("recent_images", limit=limit, owner=owner)
+        ]
 
     def seen(self, job_id: str) -> Seen | None:
         """Return a job's status and the number of its images; None if there is no job."""

@@ -1,0 +1,97 @@
+"""The thin start: the stdio server before its first real work, with the standard library alone.
+
+    __init__ -> pipe, environment, snapshots, database -> session -> messages
+
+A client that only connects gets its answers from a snapshot that the real server wrote (`server.snapshots`). The first
+message that has no snapshot, and unfinished work in the database, start the real server in the same process. It reads
+the pipe on from there and knows the conversation (`pipe.HandedOver`).
+
+Rules: nothing here imports anything but the standard library and this package. Everything that is not exactly as
+expected is left to the real server: see `messages`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from triptych.thin import database, environment, snapshots
+from triptych.thin.messages import Unknown
+from triptych.thin.pipe import HandedOver, Pipe
+from triptych.thin.session import Session
+
+TYPE_CHECKING = False  # importing `typing` costs a start
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["HandedOver", "images", "messages", "run", "session", "snapshots"]
+
+FIRST_LOOK_S = 1.0
+"""As in the real server, so that a client waits for nothing but the start."""
+LOOK_EVERY_S = 15.0
+
+
+def run(
+    environ: Mapping[str, str],
+    *,
+    now: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = database.clock,
+) -> HandedOver | None:
+    """Serve the client on stdin and stdout; return what the real server reads once it is needed.
+
+    None: a thin start is not possible, and nothing of stdin was read. At the end of stdin, and on SIGTERM and SIGINT,
+    the process ends. `now` counts seconds; `clock` has the times that the database has.
+    """
+    home = environment.home(environ)
+    snapshot = snapshots.find(home)
+    if not home or not snapshot or not environment.is_judged(environ, snapshot.providers, snapshot.urls):
+        return None
+    _end_on_signals()
+    pipe = Pipe(os.dup(0))
+    pipe.start()
+    usable = environment.usable(environ, snapshot.providers)
+    rows = database.Database(home, snapshot, usable, clock)
+    session = Session(snapshot, rows.images)
+    try:
+        _serve(session, pipe, rows, now)
+    except Unknown:
+        return HandedOver(pipe, session.replayed())
+    sys.exit(0)
+
+
+def _serve(session: Session, pipe: Pipe, rows: database.Database, now: Callable[[], float]) -> None:
+    """Answer until the client closes the pipe. Raises: `Unknown` when the real server is needed."""
+    look_at, has_work = now() + FIRST_LOOK_S, rows.has_work
+    while True:
+        line = pipe.line(look_at, now)
+        if line is not None:
+            try:
+                _send(session.answer(line))
+            except Unknown:
+                pipe.unread(line)
+                raise
+        elif pipe.ended:
+            _send(session.farewell())
+            return
+        if now() >= look_at:
+            if has_work():
+                raise Unknown
+            _send(session.news())
+            look_at, has_work = now() + LOOK_EVERY_S, rows.has_overdue_work
+
+
+def _send(lines: bytes) -> None:
+    if lines:
+        sys.stdout.buffer.write(lines)
+        sys.stdout.buffer.flush()
+
+
+def _end_on_signals() -> None:
+    """End as the real server does: at once where it handles the signals, else as the system does."""
+    if sys.platform == "win32":
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))

@@ -1,0 +1,111 @@
+"""What the thin start reads from the database: whether there is work, and the images of `resources/list`.
+
+Rules: it opens the file read-only for each look and closes it again. It neither creates nor migrates anything. What it
+cannot read for sure is `Unclear`: then the real server looks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from triptych.thin import images
+from triptych.thin.messages import Unknown
+
+TYPE_CHECKING = False  # importing `typing` costs a start
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from triptych.thin.snapshots import Snapshot
+
+OVERDUE_S = 3.0
+"""A process that lives takes a due step within this time."""
+TOO_FAR_S = 1800.0
+"""A due time further ahead is damaged data, and due now."""
+FILE = "triptych.db"
+
+
+class Unclear(Unknown):
+    """The database is not as expected, or cannot be read now."""
+
+
+class Database:
+    """The database in a home directory.
+
+    `providers` are those that this process can use. `clock` has the seconds that the worker's times are in.
+    """
+
+    def __init__(self, home: str, snapshot: Snapshot, providers: Sequence[str], clock: Callable[[], float]) -> None:
+        self._home = home
+        self._snapshot = snapshot
+        self._providers = json.dumps(list(providers))
+        self._clock = clock
+
+    def has_work(self) -> bool:
+        """Return whether a job is not finished."""
+        return bool(self._rows("unfinished", providers=self._providers))
+
+    def has_overdue_work(self) -> bool:
+        """Return whether a step is due and no process takes it."""
+        now_s = self._clock()
+        return bool(self._rows("overdue", now=now_s - OVERDUE_S, too_far=now_s + TOO_FAR_S, providers=self._providers))
+
+    def images(self) -> list[str]:
+        """Return the newest images as JSON, as `resources/list` has them."""
+        return [images.as_json(*_facts(row)) for row in self._rows("recent_images", limit=images.RECENT, owner=None)]
+
+    def _rows(self, name: str, **values: Any) -> list[tuple[Any, ...]]:
+        path = os.path.join(self._home, FILE)
+        if not os.path.exists(path):
+            self._check_home()
+            return []
+        import sqlite3
+
+        try:
+            connection = sqlite3.connect(_uri(path), uri=True, timeout=0.5, isolation_level=None)
+            try:
+                if connection.execute("PRAGMA user_version").fetchone()[0] != self._snapshot.schema:
+                    raise Unclear
+                if connection.execute("PRAGMA application_id").fetchone()[0] > self._snapshot.schema:
+                    raise Unclear
+                return connection.execute(self._snapshot.statements[name], values).fetchall()
+            finally:
+                connection.close()
+        except sqlite3.Error:
+            raise Unclear from None
+
+    def _check_home(self) -> None:
+        """Raise `Unclear` if the real server could not create the database."""
+        path = self._home
+        while path and not os.path.exists(path):
+            path = os.path.dirname(path)
+        if not os.path.isdir(path) or not os.access(path, os.W_OK | os.X_OK):
+            raise Unclear
+
+
+def clock() -> float:
+    """Return the seconds of the clock that `core.clock.SystemClock` has."""
+    if sys.platform == "win32":
+        return time.monotonic()
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _uri(path: str) -> str:
+    from urllib.parse import quote
+
+    path = path.replace(os.sep, "/")
+    return f"file:{'' if path.startswith('/') else '/'}{quote(path)}?mode=ro"
+
+
+def _facts(row: tuple[Any, ...]) -> tuple[str, int | None, int | None, list[str]]:
+    job_id, n, width, height, source = row
+    try:
+        found = json.loads(source)
+    except ValueError:
+        raise Unclear from None
+    if type(found) is not list or not all(type(one) is str for one in found):
+        raise Unclear
+    return f"{job_id}/{n}", width, height, found

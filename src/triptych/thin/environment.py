@@ -1,0 +1,122 @@
+"""What the thin start reads from the environment: where the database is, and whether it can judge the settings.
+
+Rules: a setting that is not judged here makes the real server start at once; so does one that it would refuse.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # importing `typing` costs a start
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+LOOPBACK = ("http://127.0.0.1:", "http://localhost:")
+
+
+def is_judged(environ: Mapping[str, str], providers: Mapping[str, str], urls: frozenset[str]) -> bool:
+    """Return whether the real server accepts these settings, and answers with them what the snapshot has.
+
+    `providers` are names with the variables of their keys, `urls` the variables of base URLs.
+    """
+    keys = frozenset(providers.values())
+    for name, value in environ.items():
+        text = value.strip()
+        if name.startswith("OTEL_"):
+            return False
+        if not text:
+            continue
+        if name in keys:
+            judged = _is_key(text)
+        elif name in urls:
+            judged = _is_url(text)
+        elif name.startswith("TRIPTYCH_"):
+            judged = name in _JUDGED and _JUDGED[name](text)
+        else:
+            continue
+        if not judged:
+            return False
+    return True
+
+
+def usable(environ: Mapping[str, str], providers: Mapping[str, str]) -> list[str]:
+    """Return the providers that need no key, or have one."""
+    return [name for name, key in providers.items() if not key or environ.get(key, "").strip()]
+
+
+def home(environ: Mapping[str, str]) -> str | None:
+    """Return the directory with the database, as `settings.read` and platformdirs find it; None if that is unclear."""
+    path = os.path
+    named = environ.get("TRIPTYCH_HOME", "").strip()
+    if named:
+        return path.abspath(path.expanduser(named)) if _is_path(named) else None
+    if sys.platform == "win32":
+        return _local_app_data(environ)
+    if environ.get("ANDROID_DATA") or hasattr(sys, "getandroidapilevel"):
+        return None
+    base = environ.get("XDG_DATA_HOME", "")
+    if not path.isabs(base):
+        user = environ.get("HOME", "")
+        if not path.isabs(user):
+            return None
+        base = path.join(user, "Library/Application Support" if sys.platform == "darwin" else ".local/share")
+    return path.join(base, "triptych")
+
+
+def _local_app_data(environ: Mapping[str, str]) -> str | None:
+    if environ.get("WIN_PD_OVERRIDE_LOCAL_APPDATA"):
+        return None
+    import ctypes
+
+    found = ctypes.create_unicode_buffer(1024)
+    shell = ctypes.windll.shell32  # type: ignore[attr-defined,unused-ignore]
+    if shell.SHGetFolderPathW(None, 0x1C, None, 0, found):  # CSIDL_LOCAL_APPDATA
+        return None
+    return os.path.join(found.value, "triptych")
+
+
+def _is_key(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
+
+
+def _is_url(text: str) -> bool:
+    """Return whether a URL is one of this machine, in a form without anything special."""
+    for start in LOOPBACK:
+        if text.startswith(start):
+            port, _, rest = text.removeprefix(start).partition("/")
+            plain = rest.replace("/", "").replace("_", "").replace("-", "").replace(".", "")
+            return port.isascii() and port.isdecimal() and 0 < int(port) < 65536 and (plain.isalnum() or not plain)
+    return False
+
+
+def _is_path(text: str) -> bool:
+    """Return whether a path is absolute, or in the user's own home directory."""
+    return text.isprintable() and (os.path.isabs(text) or (text == "~" or text.startswith("~/")))
+
+
+def _is_paths(text: str) -> bool:
+    return all(_is_path(one.strip()) for one in text.split(os.pathsep) if one.strip())
+
+
+def _is_amount(text: str) -> bool:
+    whole, _, rest = text.removeprefix("$").partition(".")
+    digits = whole + rest
+    return text == "none" or (digits.isascii() and digits.isdecimal() and bool(whole) and len(digits) < 20)
+
+
+def _is_switch(text: str) -> bool:
+    return text in ("on", "off")
+
+
+_JUDGED: dict[str, Callable[[str], bool]] = {
+    "TRIPTYCH_HOME": _is_path,
+    "TRIPTYCH_ALLOWED_DIRS": _is_paths,
+    "TRIPTYCH_BUDGET_USD": _is_amount,
+    "TRIPTYCH_OWNER_BUDGET_USD": _is_amount,
+    "TRIPTYCH_CONFIRM_USD": _is_amount,
+    "TRIPTYCH_LINKS": _is_switch,
+    "TRIPTYCH_MODELS": lambda text: text in ("live", "builtin"),
+    "TRIPTYCH_LOG_LEVEL": lambda _: True,
+    "TRIPTYCH_LOG_FORMAT": lambda _: True,
+}

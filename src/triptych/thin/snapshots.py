@@ -1,0 +1,107 @@
+"""The answers that the real server wrote down, and the key that says which server that was.
+
+A snapshot is a JSON file: `key`, `texts` (each answer once), `answers` (version of the protocol → name → place in
+`texts`), `statements` (SQL by name), `schema` (the version of the database), `providers` (name → variable of the key,
+empty if it needs none) and `urls` (the variables of their base URLs). In a text, `ID` stands for the id and `IMAGES`
+for the images of `resources/list`.
+
+Rules: a snapshot of another key is not used. The package has one. Where another version of the SDK is installed, the
+real server writes one into the home directory, and the next start uses that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zlib
+
+from triptych import __version__
+from triptych.thin.messages import RequestId, Unknown
+
+TYPE_CHECKING = False  # importing `typing` costs a start
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+PACKAGED = os.path.join(os.path.dirname(__file__), "snapshot.json")
+NAME = "answers.json"
+"""The file of a home directory."""
+ID, IMAGES = "\0id", "\0images"
+VERSIONED = ("mcp", "mcp_types", "pydantic", "pydantic_core")
+"""The packages whose versions decide what an answer looks like."""
+NEWLINE = os.linesep.encode()  # the SDK writes text
+
+
+class Snapshot:
+    """One snapshot, as `json` read it."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._texts: list[str] = fields["texts"]
+        self._answers: dict[str, dict[str, int]] = fields["answers"]
+        self.statements: dict[str, str] = fields["statements"]
+        self.schema: int = fields["schema"]
+        self.providers: dict[str, str] = fields["providers"]
+        self.urls = frozenset[str](fields["urls"])
+
+    def text(self, version: str, name: str, request_id: RequestId | None, images: Sequence[str] | None = None) -> bytes:
+        """Return an answer as it is sent, with its newline. Raises: `messages.Unknown` if it was not written down."""
+        place = self._answers.get(version, {}).get(name)
+        if place is None:
+            raise Unknown
+        text = self._texts[place].replace(ID, json.dumps(request_id))
+        return text.replace(IMAGES, "".join(f",{image}" for image in images or ())).encode() + NEWLINE
+
+
+def find(home: str | None) -> Snapshot | None:
+    """Return the snapshot for what is installed: that of the package, else that of the home directory, else None."""
+    versions = installed(sys.path)
+    if versions is None:
+        return None
+    try:
+        with open(PACKAGED, "rb") as file:
+            packaged = file.read()
+        fields = json.loads(packaged)
+        if fields["key"] != versions and home:
+            with open(os.path.join(home, NAME), "rb") as file:
+                fields = json.load(file)
+            versions = own_key(versions, packaged)
+        return Snapshot(fields) if fields["key"] == versions else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def own_key(versions: dict[str, str], packaged: bytes) -> dict[str, str]:
+    """Return the key of a snapshot in the home directory. It ends with the snapshot of the package."""
+    return {**versions, "packaged": f"{zlib.crc32(packaged):08x}"}
+
+
+def installed(path: Sequence[str]) -> dict[str, str] | None:
+    """Return the versions of the packages that an import would find, by the folders beside them; None if unclear.
+
+    Each package must be the first of its name on `path`, with one `.dist-info` in the same directory.
+    """
+    found = {"triptych": __version__}
+    for folder in path:
+        missing = [name for name in VERSIONED if name not in found]
+        if not missing:
+            break
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:
+            if os.path.isfile(folder):  # a zip file may have any of them
+                return None
+            continue
+        for name in missing:
+            if f"{name}.py" in names:
+                return None
+            if name in names and os.path.isfile(os.path.join(folder, name, "__init__.py")):
+                versions = [one for one in names if one.endswith(".dist-info") and _of(one) == name]
+                if len(versions) != 1:
+                    return None
+                found[name] = versions[0].removesuffix(".dist-info").partition("-")[2]
+    return found if len(found) == len(VERSIONED) + 1 else None
+
+
+def _of(folder: str) -> str:
+    return folder.partition("-")[0].lower().replace("-", "_").replace(".", "_")
