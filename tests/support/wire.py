@@ -13,9 +13,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+from unittest import mock
 
 import anyio
 import anyio.to_thread
@@ -39,24 +40,39 @@ def as_lines(said: bytes) -> list[str]:
     return list(io.TextIOWrapper(io.BytesIO(said), encoding="utf-8", errors="replace"))
 
 
-class _Out:
-    """stdout for the SDK, in memory."""
+class Out:
+    """stdout for the SDK, in memory: its lines, with a condition that is notified of each."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
+        self.more = threading.Condition()
 
     async def write(self, text: str) -> None:
-        self.lines.append(text.encode())
+        self.put(text.encode())
 
     async def flush(self) -> None:
         pass
+
+    def put(self, said: bytes) -> None:
+        """Add lines."""
+        with self.more:
+            self.lines += said.splitlines(keepends=True)
+            self.more.notify_all()
+
+    def taken(self, count: int | None = None, limit_s: float = HEAR_LIMIT_S) -> list[bytes]:
+        """Remove the lines, or the next `count`, and return them; wait for those."""
+        with self.more:
+            if count is not None:
+                self.more.wait_for(lambda: len(self.lines) >= count, limit_s)
+            found, self.lines = self.lines[:count], self.lines[count:] if count is not None else []
+        return found
 
 
 class Answers:
     """The real server's answers, over one service; use it inside one event loop."""
 
     def __init__(self, open_service: Callable[[], Awaitable[ImageService]]) -> None:
-        self._open_service = open_service
+        self.open_service = open_service
         self._busy = 0
 
     @asynccontextmanager
@@ -71,40 +87,34 @@ class Answers:
             finally:
                 self._busy -= 1
 
-        anyio.to_thread.run_sync = counted
-        try:
+        with mock.patch.object(anyio.to_thread, "run_sync", counted):
             yield self
-        finally:
-            anyio.to_thread.run_sync = plain
 
-    async def to(self, said: bytes, *, at_once: bool = False) -> list[list[bytes]]:
-        """Return the lines that answer each line, and, last, those after the end of stdin.
+    async def to(self, parts: Sequence[bytes]) -> list[list[bytes]]:
+        """Return the lines that answer each part, and, last, those after the end of stdin.
 
-        With `at_once` no line waits for an answer: all answers are in the second to last list.
+        The next part comes once nothing more answers the one before; the lines of a part do not wait.
         """
-        lines = as_lines(said)
+        lines = iter(as_lines(b"".join(parts)))
         sender, receiver = anyio.create_memory_object_stream[str](0)
-        out = _Out()
+        out = Out()
         found: list[list[bytes]] = []
         before = asyncio.all_tasks()
 
         async def serve() -> None:
-            server = build(self._open_service, remote=False)
-            async with stdio_server(receiver, out) as (incoming, outgoing):  # type: ignore[arg-type]
+            server = build(self.open_service, remote=False)
+            async with receiver, stdio_server(receiver, out) as (incoming, outgoing):  # type: ignore[arg-type]
                 await server.run(incoming, outgoing, server.create_initialization_options())
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serve)
             async with sender:
-                for line in lines:
-                    await sender.send(line)
-                    if not at_once:
-                        await self._rest(before)
-                        found.append(_taken(out.lines))
-                if at_once:
+                for part in parts:
+                    for _ in as_lines(part):
+                        await sender.send(next(lines))
                     await self._rest(before)
-                    found.append(_taken(out.lines))
-        return [*found, _taken(out.lines)]
+                    found.append(out.taken())
+        return [*found, out.taken()]
 
     async def _rest(self, before: set[asyncio.Task[Any]]) -> None:
         """Wait until every task of this connection waits for something outside."""
@@ -112,19 +122,12 @@ class Answers:
             tasks = asyncio.all_tasks() - before - {asyncio.current_task()}
             if not self._busy and all(_waits(task) for task in tasks):
                 return
-            await asyncio.sleep(0)
-            if self._busy:
-                await asyncio.sleep(0.0005)
+            await asyncio.sleep(0.0005 if self._busy else 0)
 
 
 def _waits(task: asyncio.Task[Any]) -> bool:
     waiter = getattr(task, "_fut_waiter", None)
     return waiter is not None and not waiter.done()
-
-
-def _taken(lines: list[bytes]) -> list[bytes]:
-    found, lines[:] = list(lines), []
-    return found
 
 
 class Talk:
@@ -135,8 +138,7 @@ class Talk:
         self.process = subprocess.Popen([sys.executable, *argv], env=dict(env), **{**pipes, **options})
         self.stderr = b""
         self._lines: queue.Queue[bytes] = queue.Queue()
-        self._threads = [threading.Thread(target=self._listen, daemon=True) for _ in range(1)]
-        self._threads.append(threading.Thread(target=self._read_stderr, daemon=True))
+        self._threads = [threading.Thread(target=read, daemon=True) for read in (self._listen, self._read_stderr)]
         for thread in self._threads:
             thread.start()
 
@@ -167,10 +169,8 @@ class Talk:
     def end(self, code: int | None = 0) -> list[bytes]:
         """Close stdin, wait for the end, check its exit code and that stderr has no traceback; return what it said."""
         if self.process.stdin and not self.process.stdin.closed:
-            try:
+            with suppress(BrokenPipeError):
                 self.process.stdin.close()
-            except BrokenPipeError:
-                pass
         try:
             ended = self.process.wait(timeout=HEAR_LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -188,8 +188,3 @@ class Talk:
         while not self._lines.empty():
             rest.append(self._lines.get())
         return [line for line in rest if line]
-
-
-def sorted_answers(lines: Iterable[bytes]) -> list[bytes]:
-    """Return lines in an order that does not depend on which of several requests was answered first."""
-    return sorted(lines)
