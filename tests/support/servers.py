@@ -22,7 +22,7 @@ from triptych.core.models import Status
 from triptych.jobs.request_facts import JobRequest
 from triptych.jobs.results import Cost, ImageResult, JobResult, Progress
 from triptych.jobs.service import Caller
-from triptych.storage.summaries import Seen
+from triptych.storage.summaries import ListedImage, Seen
 
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
 
@@ -139,8 +139,9 @@ class CannedService:
 
         return use_case
 
-    async def recent_images(self, limit: int, caller: Caller | None = None) -> list[ImageResult]:
-        return [image_result()]
+    async def recent_images(self, limit: int, caller: Caller | None = None) -> list[ListedImage]:
+        image = image_result()
+        return [ListedImage(image.handle, image.width, image.height, tuple(image.source))]
 
     async def seen(self, job_id: str) -> Seen:
         job = await self.job(job_id)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-OURS = frozenset({"triptych.db", "triptych.db-wal", "triptych.db-shm", "images", "parts", "catalogues"})
+OURS = frozenset({"triptych.db", "triptych.db-wal", "triptych.db-shm", "images", "parts", "catalogues", "answers.txt"})
 """Names that Triptych creates in its home directory."""
 
 

@@ -31,6 +31,8 @@ from triptych.thin import images, messages, session, snapshots
 
 MARK = ListedImage("job_mark/1", 1, 1, ())
 LIMIT_S = 60.0
+REFUSALS = (types.CONNECTION_CLOSED, types.UNSUPPORTED_PROTOCOL_VERSION)
+"""The errors that a thin start knows: of a stream when the client leaves, and of a second handshake."""
 CLIENT = {"name": "snapshot", "version": "1"}
 KINDS: Mapping[str, dict[str, Any]] = {
     "": {},
@@ -49,30 +51,29 @@ def packaged() -> str:
 
 
 def keep(home: Path) -> None:
-    """Write the answers into the home directory if neither it nor the package has those of the installed packages.
+    """Write the answers into the home directory, for the next start.
 
-    Nothing is written where that is impossible.
+    Nothing is written if the package has those of the installed packages, or the home directory cannot be written.
     """
     versions = snapshots.installed(sys.path)
     if versions is None or snapshots.find(str(home)):
         return
+    text = _file(snapshots.own_key(versions, Path(snapshots.PACKAGED).read_bytes()))
+    path = home / snapshots.NAME
     with suppress(OSError):
-        key = snapshots.own_key(versions, Path(snapshots.PACKAGED).read_bytes())
-        text, path = _file(key), home / snapshots.NAME
+        for old in home.glob(f"{path.name}.*"):  # of a process that was killed
+            old.unlink(missing_ok=True)
         new = path.with_name(f"{path.name}.{os.getpid()}")
-        try:
-            with open(new, "w", encoding="utf-8", opener=private_files.opener) as file:
-                file.write(text)
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
+        with open(new, "w", encoding="utf-8", newline="\n", opener=private_files.opener) as file:
+            file.write(text)
+        new.replace(path)
 
 
 def _file(key: Mapping[str, str]) -> str:
     answers = anyio.run(_answers)
-    texts: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     places = {
-        version: {name: texts.setdefault(text, len(texts)) for name, text in named.items()}
+        version: {name: numbers.setdefault(text, len(numbers) + 1) for name, text in named.items()}
         for version, named in answers.items()
     }
     known = [providers.load(name) for name in providers.names()]
@@ -86,9 +87,8 @@ def _file(key: Mapping[str, str]) -> str:
             "recent_images": statements.load("queries.sql")["recent_images"],
         },
         "answers": places,
-        "texts": list(texts),
     }
-    return json.dumps(fields, indent=0, ensure_ascii=False).replace("\n\n", "\n") + "\n"
+    return "".join(f"{line}\n" for line in (json.dumps(fields), *numbers))
 
 
 class _Images:
@@ -134,11 +134,14 @@ class _Connection:
     async def line(self) -> str:
         """Return the next line as the SDK's stdio transport writes it, with marks for the id and the images."""
         message = (await self.receive.receive()).message
-        assert not isinstance(message, types.JSONRPCError) or message.error.message == "Connection closed"
+        assert not isinstance(message, types.JSONRPCError) or message.error.code in REFUSALS, message
         text = message.model_dump_json(by_alias=True, exclude_unset=True)
-        listed = f",{images.as_json(*MARK)}"
-        assert (listed in text) == (MARK.handle in text), text
-        return text.replace(json.dumps(_ID), snapshots.ID).replace(listed, snapshots.IMAGES)
+        found = text
+        for part, mark in ((json.dumps(_ID), snapshots.ID), (f",{images.as_json(*MARK)}", snapshots.IMAGES)):
+            assert mark.decode() not in text
+            found = found.replace(part, mark.decode())
+        assert MARK.handle not in found and "\n" not in found, found
+        return found
 
 
 _ID = "the id of the request"
@@ -201,6 +204,9 @@ async def _modern(version: str) -> dict[str, str]:
                 if method != "ping":
                     found.setdefault(_named(method, kind), await client.ask(method, meta))
             found[f"resources/list{kind}"] = await client.ask("resources/list", meta)
+            for earlier in HANDSHAKE_PROTOCOL_VERSIONS:
+                asked = {"protocolVersion": earlier, "capabilities": {}, "clientInfo": CLIENT}
+                found[f"initialize {earlier}"] = await client.ask("initialize", asked)
             listened = {**meta, "notifications": {"resourcesListChanged": True}}
             found["listening"] = await client.ask("subscriptions/listen", listened)
             client.service.tell("job_mark")

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ import anyio
 from triptych.server import taking_over
 from triptych.server.app import build
 from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener, traced
+from triptych.thin import environment
 
 if TYPE_CHECKING:
     from triptych.server.oauth import OAuth
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
     from triptych.thin import HandedOver
 
 Transport = Literal["stdio", "http", "sse"]
+
+logger = logging.getLogger(__name__)
+
+KEEP_AFTER_S = 5.0
+"""When the first requests of a client are answered."""
 
 
 def announce(url: str) -> None:
@@ -174,9 +181,24 @@ async def _serve_stdio(holder: ServiceHolder, links: Callable[[], bool | None], 
     server = build(holder, remote=False, links=links)
     async with holder.running(), anyio.create_task_group() as tasks:
         tasks.start_soon(_leave_when_told, holder)
+        if handed is None:
+            tasks.start_soon(_keep_answers)
         async with taking_over.stdio(handed) as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
         tasks.cancel_scope.cancel()
+
+
+async def _keep_answers() -> None:
+    """Write down the answers of this server for the next thin start, if there are none."""
+    await anyio.sleep(KEEP_AFTER_S)
+    from triptych.server import snapshots
+
+    home = environment.home(os.environ)
+    if home:
+        try:
+            await anyio.to_thread.run_sync(snapshots.keep, Path(home), abandon_on_cancel=True)
+        except Exception:  # then the next start is slow again
+            logger.exception("the answers for the next start were not written")
 
 
 async def _leave_when_told(holder: ServiceHolder) -> None:

@@ -26,7 +26,7 @@ TYPE_CHECKING = False  # importing `typing` costs a start
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["HandedOver", "images", "messages", "run", "session", "snapshots"]
+__all__ = ["HandedOver", "environment", "images", "messages", "run", "session", "snapshots"]
 
 FIRST_LOOK_S = 1.0
 """As in the real server, so that a client waits for nothing but the start."""

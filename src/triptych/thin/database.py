@@ -25,6 +25,7 @@ OVERDUE_S = 3.0
 """A process that lives takes a due step within this time."""
 TOO_FAR_S = 1800.0
 """A due time further ahead is damaged data, and due now."""
+BUSY_S = 0.5
 FILE = "triptych.db"
 
 
@@ -65,7 +66,7 @@ class Database:
         import sqlite3
 
         try:
-            connection = sqlite3.connect(_uri(path), uri=True, timeout=0.5, isolation_level=None)
+            connection = sqlite3.connect(_uri(path), uri=True, timeout=BUSY_S, isolation_level=None)
             try:
                 if connection.execute("PRAGMA user_version").fetchone()[0] != self._snapshot.schema:
                     raise Unclear
@@ -94,10 +95,13 @@ def clock() -> float:
 
 
 def _uri(path: str) -> str:
-    from urllib.parse import quote
+    """Return how SQLite opens a file without writing anything.
 
-    path = path.replace(os.sep, "/")
-    return f"file:{'' if path.startswith('/') else '/'}{quote(path)}?mode=ro"
+    A file without a write-ahead log is open nowhere, and then read as it is: SQLite would begin a log.
+    """
+    name = path.replace(os.sep, "/").replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    root = "" if name.startswith("/") else "/"
+    return f"file:{root}{name}?mode=ro" + ("" if os.path.exists(f"{path}-wal") else "&immutable=1")
 
 
 def _facts(row: tuple[Any, ...]) -> tuple[str, int | None, int | None, list[str]]:

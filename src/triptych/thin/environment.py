@@ -31,8 +31,10 @@ def is_judged(environ: Mapping[str, str], providers: Mapping[str, str], urls: fr
             judged = _is_key(text)
         elif name in urls:
             judged = _is_url(text)
+        elif name == "TRIPTYCH_PROVIDER":
+            judged = text in providers
         elif name.startswith("TRIPTYCH_"):
-            judged = name in _JUDGED and _JUDGED[name](text)
+            judged = name in JUDGED and JUDGED[name](text)
         else:
             continue
         if not judged:
@@ -92,7 +94,7 @@ def _is_url(text: str) -> bool:
 
 def _is_path(text: str) -> bool:
     """Return whether a path is absolute, or in the user's own home directory."""
-    return text.isprintable() and (os.path.isabs(text) or (text == "~" or text.startswith("~/")))
+    return text.isprintable() and ".." not in text and (os.path.isabs(text) or (text == "~" or text.startswith("~/")))
 
 
 def _is_paths(text: str) -> bool:
@@ -109,7 +111,7 @@ def _is_switch(text: str) -> bool:
     return text in ("on", "off")
 
 
-_JUDGED: dict[str, Callable[[str], bool]] = {
+JUDGED: dict[str, Callable[[str], bool]] = {
     "TRIPTYCH_HOME": _is_path,
     "TRIPTYCH_ALLOWED_DIRS": _is_paths,
     "TRIPTYCH_BUDGET_USD": _is_amount,

@@ -6,7 +6,6 @@ One connection is of one era: that of its first request. `initialize` opens an e
 
 from __future__ import annotations
 
-
 from triptych.thin import messages
 from triptych.thin.messages import Client, Message, RequestId, Unknown
 
@@ -85,9 +84,11 @@ class Session:
         return self._text("closed", self._listening[1]) if self._listening else b""
 
     def _initialize(self, message: Message, line: bytes) -> bytes:
+        version, client = messages.initialize(message.params)
+        if self._version == MODERN:  # Claude Code falls back to it if its first request is answered late
+            return self._text(f"initialize {version}", message.id)
         if self._version:
             raise Unknown
-        version, client = messages.initialize(message.params)
         found = self._snapshot.text(version, "initialize", message.id)
         self._version, self._client, self._opening = version, client, [(line, message.id)]
         return found

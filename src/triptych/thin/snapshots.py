@@ -1,9 +1,9 @@
 """The answers that the real server wrote down, and the key that says which server that was.
 
-A snapshot is a JSON file: `key`, `texts` (each answer once), `answers` (version of the protocol → name → place in
-`texts`), `statements` (SQL by name), `schema` (the version of the database), `providers` (name → variable of the key,
-empty if it needs none) and `urls` (the variables of their base URLs). In a text, `ID` stands for the id and `IMAGES`
-for the images of `resources/list`.
+The first line of a snapshot is a JSON object: `key`, `answers` (version of the protocol → name → number of a line),
+`statements` (SQL by name), `schema` (the version of the database), `providers` (name → variable of the key, empty if it
+needs none) and `urls` (the variables of their base URLs). Each further line is an answer. In it `ID` stands for the id,
+and `IMAGES` for the images of `resources/list`.
 
 Rules: a snapshot of another key is not used. The package has one. Where another version of the SDK is installed, the
 real server writes one into the home directory, and the next start uses that.
@@ -22,35 +22,38 @@ from triptych.thin.messages import RequestId, Unknown
 TYPE_CHECKING = False  # importing `typing` costs a start
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
-PACKAGED = os.path.join(os.path.dirname(__file__), "snapshot.json")
-NAME = "answers.json"
+PACKAGED = os.path.join(os.path.dirname(__file__), "answers.txt")
+NAME = "answers.txt"
 """The file of a home directory."""
-ID, IMAGES = "\0id", "\0images"
+ID, IMAGES = b"@id@", b"@images@"
 VERSIONED = ("mcp", "mcp_types", "pydantic", "pydantic_core")
 """The packages whose versions decide what an answer looks like."""
 NEWLINE = os.linesep.encode()  # the SDK writes text
 
 
 class Snapshot:
-    """One snapshot, as `json` read it."""
+    """One snapshot, as its file has it."""
 
-    def __init__(self, fields: dict[str, Any]) -> None:
-        self._texts: list[str] = fields["texts"]
+    def __init__(self, file: bytes) -> None:
+        self._lines = file.split(b"\n")
+        fields = json.loads(self._lines[0])
         self._answers: dict[str, dict[str, int]] = fields["answers"]
+        self.key: dict[str, str] = fields["key"]
         self.statements: dict[str, str] = fields["statements"]
         self.schema: int = fields["schema"]
         self.providers: dict[str, str] = fields["providers"]
         self.urls = frozenset[str](fields["urls"])
+        if max(number for named in self._answers.values() for number in named.values()) >= len(self._lines):
+            raise ValueError("the file is not whole")
 
     def text(self, version: str, name: str, request_id: RequestId | None, images: Sequence[str] | None = None) -> bytes:
         """Return an answer as it is sent, with its newline. Raises: `messages.Unknown` if it was not written down."""
-        place = self._answers.get(version, {}).get(name)
-        if place is None:
+        number = self._answers.get(version, {}).get(name)
+        if number is None:
             raise Unknown
-        text = self._texts[place].replace(ID, json.dumps(request_id))
-        return text.replace(IMAGES, "".join(f",{image}" for image in images or ())).encode() + NEWLINE
+        line = self._lines[number].replace(ID, json.dumps(request_id).encode())
+        return line.replace(IMAGES, "".join(f",{image}" for image in images or ()).encode()) + NEWLINE
 
 
 def find(home: str | None) -> Snapshot | None:
@@ -59,16 +62,19 @@ def find(home: str | None) -> Snapshot | None:
     if versions is None:
         return None
     try:
-        with open(PACKAGED, "rb") as file:
-            packaged = file.read()
-        fields = json.loads(packaged)
-        if fields["key"] != versions and home:
-            with open(os.path.join(home, NAME), "rb") as file:
-                fields = json.load(file)
-            versions = own_key(versions, packaged)
-        return Snapshot(fields) if fields["key"] == versions else None
-    except (OSError, ValueError, KeyError, TypeError):
+        packaged = _read(PACKAGED)
+        found = Snapshot(packaged)
+        if found.key == versions:
+            return found
+        found = Snapshot(_read(os.path.join(home or "", NAME)))
+        return found if found.key == own_key(versions, packaged) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing, or damaged
         return None
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def own_key(versions: dict[str, str], packaged: bytes) -> dict[str, str]:

@@ -80,14 +80,19 @@ def test_an_unused_stdio_server_ends_with_0(tmp_path: Path) -> None:
     assert stdio(tmp_path / "home", cwd=tmp_path).returncode == 0
 
 
-def test_a_start_imports_nothing_that_initialize_does_not_need(tmp_path: Path) -> None:
-    ended = stdio(tmp_path / "home", INITIALIZE, cwd=tmp_path, python=("-X", "importtime"))
-    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.decode().splitlines()}
+def imported_by(home: Path, **env: str) -> set[str]:
+    ended = stdio(home, INITIALIZE, cwd=home.parent, python=("-X", "importtime"), **env)
+    return {line.rpartition("|")[2].strip() for line in ended.stderr.decode().splitlines()}
+
+
+def test_a_start_without_a_thin_one_imports_only_what_initialize_needs(tmp_path: Path) -> None:
+    imported = imported_by(tmp_path / "home", TRIPTYCH_METRICS="off")  # a setting that a thin start does not judge
     ours = {name for name in imported if name.split(".")[0] == "triptych"}
-    assert ours <= {
+    server = ("app", "patience", "service_holder", "sessions", "taking_over", "tasks", "transports")
+    assert {name for name in ours if not name.startswith("triptych.thin")} <= {
         "triptych",
         "triptych.server",
-        *(f"triptych.server.{n}" for n in ("app", "patience", "service_holder", "sessions", "tasks", "transports")),
+        *(f"triptych.server.{name}" for name in server),
     }
     assert not imported & {"PIL", "sqlite3", "platformdirs", "jsonschema"}
 
