@@ -56,7 +56,7 @@ async def listing(
     """Return the fixed resources, `more`, and the newest outputs; with `with_gallery`, the gallery too."""
     with _protocol_errors("resources/list"):
         service = await open_service()
-        recent = [_listed(image) for image in await service.recent_images(RECENT, caller)]
+        recent = [listed(image) for image in await service.recent_images(RECENT, caller)]
     fixed = [
         types.Resource(
             uri=f"{SCHEME}jobs",
@@ -92,7 +92,7 @@ async def listing(
     return types.ListResourcesResult(resources=[*fixed, *more, *recent])
 
 
-def _listed(image: ListedImage) -> types.Resource:
+def listed(image: ListedImage) -> types.Resource:
     return types.Resource.model_validate(images.fields(*image), by_name=False)
 
 

@@ -55,13 +55,13 @@ def run(
     rows = database.Database(home, snapshot, usable, clock)
     session = Session(snapshot, rows.images)
     try:
-        _serve(session, pipe, rows, now)
+        serve(session, pipe, rows, now)
     except Unknown:
         return HandedOver(pipe, session.replayed())
     sys.exit(0)
 
 
-def _serve(session: Session, pipe: Pipe, rows: database.Database, now: Callable[[], float]) -> None:
+def serve(session: Session, pipe: Pipe, rows: database.Database, now: Callable[[], float]) -> None:
     """Answer until the client closes the pipe. Raises: `Unknown` when the real server is needed."""
     look_at, has_work = now() + FIRST_LOOK_S, rows.has_work
     while True:

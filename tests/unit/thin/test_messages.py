@@ -89,7 +89,7 @@ def test_a_request_is_read() -> None:
         b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"' + b"x" * messages.LONGEST_LINE_BYTES + b'"}}\n',
         *(
             b'{"jsonrpc":"2.0","id":%s,"method":"ping"}\n' % request_id
-            for request_id in (b"null", b"1.0", b"true", b"-1", b"1" * 20, b'""', b'"\xc3\xa9"', b'"a\\"b"', b"[1]", b"1e2")
+            for request_id in (b"null", b"1.0", b"true", b"-1", b"1" * 20, b'""', b'"\xc3\xa9"', b'"a\\"b"', b"1e2")
         ),
     ],
 )
@@ -98,7 +98,10 @@ def test_every_odd_line_is_left_to_the_sdk(said: bytes) -> None:
         messages.read(said)
 
 
-@given(st.dictionaries(st.sampled_from(["jsonrpc", "id", "method", "params", "result", "error"]), ANYTHING | st.just("2.0")))
+FIELDS = st.sampled_from(["jsonrpc", "id", "method", "params", "result", "error"])
+
+
+@given(st.dictionaries(FIELDS, ANYTHING | st.just("2.0")))
 def test_a_line_that_is_read_is_a_message_of_the_sdk(fields: dict[str, Any]) -> None:
     said = line(fields)
     if not refused(lambda: messages.read(said)):
@@ -158,7 +161,10 @@ def test_a_request_of_2026_that_is_answered_is_valid(
         assert types.Implementation.model_validate(info, by_name=False)
 
 
-@given(st.fixed_dictionaries({}, optional={"_meta": st.dictionaries(st.just("progressToken"), ANYTHING), "cursor": ANYTHING}))
+METAS = st.dictionaries(st.just("progressToken"), ANYTHING)
+
+
+@given(st.fixed_dictionaries({}, optional={"_meta": METAS, "cursor": ANYTHING}))
 def test_a_plain_request_that_is_answered_is_valid(params: dict[str, Any]) -> None:
     if not refused(lambda: messages.check_plain(params)):
         for version in HANDSHAKE_PROTOCOL_VERSIONS:
@@ -174,5 +180,6 @@ def test_a_cancellation_that_is_noted_is_valid(params: dict[str, Any]) -> None:
 
 
 def test_the_sdk_does_refuse_what_is_left_to_it() -> None:
+    params = {"protocolVersion": "x", "capabilities": {"roots": 1}, "clientInfo": CLIENT}
     with pytest.raises(ValidationError):
-        types.InitializeRequestParams.model_validate({"protocolVersion": "x", "capabilities": {"roots": 1}}, by_name=False)
+        types.InitializeRequestParams.model_validate(params, by_name=False)

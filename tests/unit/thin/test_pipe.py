@@ -83,7 +83,7 @@ def test_the_next_line_waits_for_the_answer_that_the_client_has(client: Client) 
     reader = threading.Thread(target=lambda: heard.extend(text.readline() for _ in range(4)))
     assert not handed.drops(1), "nothing was read yet"
     reader.start()
-    while heard != ["first\n"] and not handed.drops(1):
+    while not handed.drops(1):
         assert not handed.drops("1") and not handed.drops(None)
     assert not handed.drops(1), "the second answer of this id is the client's"
     while not handed.drops("s"):
