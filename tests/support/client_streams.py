@@ -14,7 +14,7 @@ LEGACY_VERSIONS = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
 ids = st.one_of(
     st.integers(0, 5),
     st.integers(0, 5),
-    st.sampled_from(["a", "0", "1", "server-discover-probe-1", "listen:0", "", "ü", "a\nb", '"', "\\", "\u2028", "7" * 120]),
+    st.sampled_from(["a", "0", "1", "@id@", "@images@", "server-discover-probe-1", "listen:0", "", "ü", "a\nb", '"', "\\", "\u2028", "7" * 120]),
     st.sampled_from([-1, 2**53, 2**63, 10**30, 1.0, 1.5, 1e300, None, True, False, [], {}]),
     st.text(max_size=5),
 )
@@ -221,7 +221,7 @@ ends = st.sampled_from([*[b"\n"] * 40, b"\r\n", b"\r\n", b"\n\n", b"\n \n", b"\r
 
 
 LISTS = ["ping", "tools/list", "prompts/list", "resources/list", "resources/templates/list"]
-good_ids = st.integers(0, 9) | st.sampled_from(["a", "7", "server-discover-probe-1"])
+good_ids = st.integers(0, 9) | st.sampled_from(["a", "7", "@images@", "server-discover-probe-1"])
 good_capabilities = st.sampled_from(
     [
         {},

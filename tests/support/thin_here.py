@@ -65,13 +65,14 @@ class ThinHere:
         try:
             try:
                 with mock.patch.object(thin, "_send", self.out.put):
-                    thin._serve(self._session, self._pipe, self._rows, lambda: 0.0)
+                    thin.serve(self._session, self._pipe, self._rows, lambda: 0.0)
             except Unknown:
                 self.woke = True
                 handed = HandedOver(self._pipe, self._session.replayed())
                 self._portal.call(self._go_on, handed)
         except BaseException as error:
             self.failure = error
+            self.out.put(f"{error!r}\n".encode())  # nobody waits for an answer that does not come
 
     async def _go_on(self, handed: HandedOver) -> None:
         server = build(self._answers.open_service, remote=False)

@@ -79,6 +79,16 @@ def test_a_client_that_only_connects_needs_no_real_server(judged: Judged, name: 
     assert not thin.woke
 
 
+def test_an_id_that_looks_like_a_mark_is_kept(judged: Judged) -> None:
+    lines = [line for line in lines_of("inspector-1") if b"tools/list" not in line]
+    lines += [b'{"jsonrpc":"2.0","id":"@%s@","method":"resources/list"}\n' % mark for mark in (b"id", b"images")]
+    expected = judged.expected(*lines)
+    thin = judged.thin()
+    thin.say(b"".join(lines))
+    assert thin.out.taken(3) == [answer for answers in expected for answer in answers]
+    assert thin.end() == []
+
+
 @pytest.mark.parametrize("name", PROCESSES)
 def test_processes_on_real_pipes_say_the_same(judged: Judged, name: str) -> None:
     lines = lines_of(name)
