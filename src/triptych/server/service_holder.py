@@ -93,10 +93,10 @@ class ServiceHolder:
             return self._service
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[ServiceHolder]:
+    async def running(self, first_look_s: float | None = None) -> AsyncIterator[ServiceHolder]:
         """Keep the service for as long as the block runs, and open it soon even without a call."""
         async with anyio.create_task_group() as self._tasks:
-            self._tasks.start_soon(self._open_soon)
+            self._tasks.start_soon(self._open_soon, FIRST_LOOK_S if first_look_s is None else first_look_s)
             try:
                 yield self
             finally:
@@ -121,8 +121,8 @@ class ServiceHolder:
             if self._service is not None:
                 await self._closed.wait()
 
-    async def _open_soon(self) -> None:
-        with anyio.move_on_after(FIRST_LOOK_S):
+    async def _open_soon(self, first_look_s: float) -> None:
+        with anyio.move_on_after(first_look_s):
             await self._closing.wait()
             return
         from triptych.core.errors import TriptychError

@@ -88,7 +88,8 @@ def _file(key: Mapping[str, str]) -> str:
         },
         "answers": places,
     }
-    return "".join(f"{line}\n" for line in (json.dumps(fields), *numbers))
+    rest = "".join(f"{line}\n" for line in (json.dumps(fields), *numbers))
+    return f"{snapshots.checksum(rest.encode()).decode()}\n{rest}"
 
 
 class _Images:

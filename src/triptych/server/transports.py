@@ -179,7 +179,8 @@ def _refuse(message: str) -> NoReturn:
 
 async def _serve_stdio(holder: ServiceHolder, links: Callable[[], bool | None], handed: HandedOver | None) -> None:
     server = build(holder, remote=False, links=links)
-    async with holder.running(), anyio.create_task_group() as tasks:
+    looked = 0.0 if handed and handed.has_work else None
+    async with holder.running(looked), anyio.create_task_group() as tasks:
         tasks.start_soon(_leave_when_told, holder)
         if handed is None:
             tasks.start_soon(_keep_answers)

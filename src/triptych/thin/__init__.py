@@ -56,8 +56,10 @@ def run(
     session = Session(snapshot, rows.images)
     try:
         serve(session, pipe, rows, now)
-    except Unknown:
-        return HandedOver(pipe, session.replayed())
+    except Unknown as reason:
+        if sys.platform == "win32":
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return HandedOver(pipe, session.replayed(), has_work=isinstance(reason, database.Work))
     sys.exit(0)
 
 
@@ -77,20 +79,23 @@ def serve(session: Session, pipe: Pipe, rows: database.Database, now: Callable[[
             return
         if now() >= look_at:
             if has_work():
-                raise Unknown
+                raise database.Work
             _send(session.news())
             look_at, has_work = now() + LOOK_EVERY_S, rows.has_overdue_work
 
 
 def _send(lines: bytes) -> None:
     if lines:
-        sys.stdout.buffer.write(lines)
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(lines)
+            sys.stdout.buffer.flush()
+        except OSError:  # the client is gone
+            os._exit(1)
 
 
 def _end_on_signals() -> None:
-    """End as the real server does: at once where it handles the signals, else as the system does."""
-    if sys.platform == "win32":
+    """End as the real server does: with 0 where it handles the signals, else as the system does."""
+    if sys.platform == "win32":  # waiting for a line there, Python itself would notice Ctrl-C only with the next one
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         return
     for number in (signal.SIGTERM, signal.SIGINT):

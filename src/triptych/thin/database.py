@@ -33,6 +33,10 @@ class Unclear(Unknown):
     """The database is not as expected, or cannot be read now."""
 
 
+class Work(Unknown):
+    """The database has work that nobody does."""
+
+
 class Database:
     """The database in a home directory.
 

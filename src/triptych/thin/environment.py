@@ -12,7 +12,7 @@ TYPE_CHECKING = False  # importing `typing` costs a start
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-LOOPBACK = ("http://127.0.0.1:", "http://localhost:")
+LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def is_judged(environ: Mapping[str, str], providers: Mapping[str, str], urls: frozenset[str]) -> bool:
@@ -83,13 +83,29 @@ def _is_key(text: str) -> bool:
 
 
 def _is_url(text: str) -> bool:
-    """Return whether a URL is one of this machine, in a form without anything special."""
-    for start in LOOPBACK:
-        if text.startswith(start):
-            port, _, rest = text.removeprefix(start).partition("/")
-            plain = rest.replace("/", "").replace("_", "").replace("-", "").replace(".", "")
-            return port.isascii() and port.isdecimal() and 0 < int(port) < 65536 and (plain.isalnum() or not plain)
-    return False
+    """Return whether a URL is https, or of this machine, in a form without anything special."""
+    scheme, _, rest = text.partition("://")
+    site, _, path = rest.partition("/")
+    host, colon, port = site.partition(":")
+    labels = host.split(".")
+    return (
+        (scheme == "https" or (scheme == "http" and host in LOOPBACK))
+        and "--" not in host
+        and all(_is_word(label, "-") and len(label) < 64 for label in labels)
+        and (not colon or (_is_word(port) and port.isdecimal() and 0 < int(port) < 65536))
+        and (not path or _is_word(path, "-_./"))
+        and (host in LOOPBACK or not labels[-1][0].isdecimal())
+    )
+
+
+def _is_word(text: str, also: str = "") -> bool:
+    """Return whether a text has only ASCII letters and digits, and these characters inside."""
+    return (
+        text.isascii()
+        and text[:1].isalnum()
+        and text[-1:].isalnum()
+        and text.translate(dict.fromkeys(map(ord, also))).isalnum()
+    )
 
 
 def _is_path(text: str) -> bool:

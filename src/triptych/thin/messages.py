@@ -22,6 +22,9 @@ LONGEST_ID_CHARS = 100
 
 PREFIX = "io.modelcontextprotocol/"
 VERSION, CLIENT, CAPABILITIES = f"{PREFIX}protocolVersion", f"{PREFIX}clientInfo", f"{PREFIX}clientCapabilities"
+LOG_LEVEL = f"{PREFIX}logLevel"
+LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+"""No list and no handshake logs anything to the client."""
 GALLERY, SKILLS = f"{PREFIX}ui", f"{PREFIX}skills"
 GALLERY_TYPE = "text/html;profile=mcp-app"
 
@@ -120,7 +123,9 @@ def envelope(params: dict[str, Any]) -> tuple[str, Client] | None:
         raise Unknown
     if VERSION not in meta:
         return None
-    if meta.keys() - {VERSION, CLIENT, CAPABILITIES, "progressToken"} or type(meta[VERSION]) is not str:
+    if meta.keys() - {VERSION, CLIENT, CAPABILITIES, LOG_LEVEL, "progressToken"} or type(meta[VERSION]) is not str:
+        raise Unknown
+    if meta.get(LOG_LEVEL, "info") not in LOG_LEVELS:
         raise Unknown
     _check_token(meta)
     if CLIENT in meta:

@@ -85,11 +85,13 @@ class HandedOver(io.RawIOBase):
     """The stdin of the real server after a thin start.
 
     It reads each of the `replayed` lines, and the next bytes only once the server has answered that line with what the
-    client has already: `drops` says so of each message that the server sends.
+    client has already: `drops` says so of each message that the server sends. `has_work`: the database needs the server
+    at once, not the client.
     """
 
-    def __init__(self, pipe: Pipe, replayed: Sequence[Replayed]) -> None:
+    def __init__(self, pipe: Pipe, replayed: Sequence[Replayed], *, has_work: bool = False) -> None:
         super().__init__()
+        self.has_work = has_work
         self._pipe = pipe
         self._replayed = list(replayed)
         self._awaited: RequestId | None = None

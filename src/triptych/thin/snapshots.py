@@ -1,9 +1,9 @@
 """The answers that the real server wrote down, and the key that says which server that was.
 
-The first line of a snapshot is a JSON object: `key`, `answers` (version of the protocol → name → number of a line),
-`statements` (SQL by name), `schema` (the version of the database), `providers` (name → variable of the key, empty if it
-needs none) and `urls` (the variables of their base URLs). Each further line is an answer. In it `ID` stands for the id,
-and `IMAGES` for the images of `resources/list`.
+The first line of a snapshot is the checksum of the others. The second is a JSON object: `key`, `answers` (version of
+the protocol → name → number of a line), `statements` (SQL by name), `schema` (the version of the database),
+`providers` (name → variable of the key, empty if it needs none) and `urls` (the variables of their base URLs). Each
+further line is an answer. In it `ID` stands for the id, and `IMAGES` for the images of `resources/list`.
 
 Rules: a snapshot of another key is not used. The package has one. Where another version of the SDK is installed, the
 real server writes one into the home directory, and the next start uses that.
@@ -36,7 +36,10 @@ class Snapshot:
     """One snapshot, as its file has it."""
 
     def __init__(self, file: bytes) -> None:
-        self._lines = file.split(b"\n")
+        sum_of_rest, _, rest = file.partition(b"\n")
+        if sum_of_rest != checksum(rest):
+            raise ValueError("the file is not whole")
+        self._lines = rest.split(b"\n")
         fields = json.loads(self._lines[0])
         self._answers: dict[str, dict[str, int]] = fields["answers"]
         self.key: dict[str, str] = fields["key"]
@@ -44,16 +47,15 @@ class Snapshot:
         self.schema: int = fields["schema"]
         self.providers: dict[str, str] = fields["providers"]
         self.urls = frozenset[str](fields["urls"])
-        if max(number for named in self._answers.values() for number in named.values()) >= len(self._lines):
-            raise ValueError("the file is not whole")
 
     def text(self, version: str, name: str, request_id: RequestId | None, images: Sequence[str] | None = None) -> bytes:
         """Return an answer as it is sent, with its newline. Raises: `messages.Unknown` if it was not written down."""
         number = self._answers.get(version, {}).get(name)
         if number is None:
             raise Unknown
-        line = self._lines[number].replace(ID, json.dumps(request_id).encode())
-        return line.replace(IMAGES, "".join(f",{image}" for image in images or ()).encode()) + NEWLINE
+        found = b"".join(b"," + image.encode() for image in images or ())
+        parts = self._lines[number].split(IMAGES)  # apart, because an id may look like a mark
+        return found.join(part.replace(ID, json.dumps(request_id).encode()) for part in parts) + NEWLINE
 
 
 def find(home: str | None) -> Snapshot | None:
@@ -75,6 +77,11 @@ def find(home: str | None) -> Snapshot | None:
 def _read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
+
+
+def checksum(rest: bytes) -> bytes:
+    """Return the first line of a file with these other lines."""
+    return b"%08x" % zlib.crc32(rest)
 
 
 def own_key(versions: dict[str, str], packaged: bytes) -> dict[str, str]:

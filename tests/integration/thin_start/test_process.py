@@ -23,7 +23,7 @@ from triptych.core.models import Status
 from triptych.jobs.job_creation import Request
 from triptych.jobs.service import Terms, open_service
 from triptych.thin import messages, pipe, session, snapshots
-from triptych.thin.database import Unclear
+from triptych.thin.database import Unclear, Work
 from triptych.thin.messages import Unknown
 
 INFO = {"name": "a", "version": "1"}
@@ -269,6 +269,7 @@ def test_the_database_is_looked_at_again_and_again() -> None:
 def test_work_and_a_database_that_cannot_be_read_wake(field: str) -> None:
     loop = Loop(looks=9)
     setattr(loop.rows, field, True)
-    with pytest.raises(Unknown):
+    with pytest.raises(Unknown) as woken:
         loop.run()
     assert len(loop.rows.looks) <= 2
+    assert isinstance(woken.value, Unclear if field == "broken" else Work)

@@ -21,7 +21,8 @@ VALUES = (
     *("5", "0.50", "$3", "none", "-1", "1e3", "١", ".5", "5.", "nan", "on", "off", "ON", "live", "builtin"),
     *("/x", "~/x", "~nobody-here/x", "x/y", "~", "/a:/b", "/a:b", " ", "", "atlas", "sk-abc", "a b", "ä", "a\nb"),
     *("http://127.0.0.1:80/v1", "http://127.0.0.1:99999", "http://127.0.0.1", "http://evil.example:80"),
-    *("http://127.0.0.1:80@evil.example/", "https://a.example", "http://127.0.0.1:8/a b", "http://localhost:8/%zz"),
+    *("http://127.0.0.1:80@evil.example/", "https://a.example", "https://a..b", "https://1.2", "https://a:b@c"),
+    *("https://xn--zz.example/", "http://127.0.0.1:8/a b", "http://localhost:8/%zz"),
 )
 
 
@@ -49,6 +50,8 @@ def test_the_usual_settings_are_judged() -> None:
         "TRIPTYCH_PROVIDER": "atlas",
         "TRIPTYCH_LOG_LEVEL": "info",
         "ATLASCLOUD_API_KEY": "sk-abc",
+        "ARK_BASE_URL": "https://ark.ap-southeast.bytepluses.com/api/v3",
+        "ATLASCLOUD_BASE_URL": "http://127.0.0.1:8080",
     }
     if os.name == "posix":
         assert environment.is_judged(usual, KEYS, URLS)

@@ -48,6 +48,13 @@ CAPABILITIES = object_of(
 )
 
 
+MORE: dict[str, st.SearchStrategy[Any]] = {
+    "progressToken": st.integers(-1, 1) | st.just("a") | ANYTHING,
+    messages.LOG_LEVEL: st.sampled_from([*messages.LOG_LEVELS, "loud"]) | ANYTHING,
+    "x": ANYTHING,
+}
+
+
 def line(fields: Any) -> bytes:
     return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
 
@@ -148,7 +155,7 @@ def test_an_initialize_that_is_answered_is_valid(
 @given(
     CAPABILITIES,
     INFO,
-    st.fixed_dictionaries({}, optional={"progressToken": st.integers(-1, 1) | st.just("a") | ANYTHING, "x": ANYTHING}),
+    st.fixed_dictionaries({}, optional=MORE),
 )
 def test_a_request_of_2026_that_is_answered_is_valid(
     capabilities: dict[str, Any], info: dict[str, Any], more: dict[str, Any]

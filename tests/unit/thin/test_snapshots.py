@@ -45,7 +45,7 @@ def test_the_answers_of_the_package_are_those_of_this_server(packaged: str) -> N
     if os.environ.get("TRIPTYCH_UPDATE_SNAPSHOTS"):
         Path(snapshots.PACKAGED).write_text(packaged, "utf-8", newline="\n")
     kept = Path(snapshots.PACKAGED).read_text("utf-8")
-    key, ours = json.loads(kept.partition("\n")[0])["key"], snapshots.installed(sys.path)
+    key, ours = json.loads(kept.split("\n")[1])["key"], snapshots.installed(sys.path)
     if key != ours:
         pytest.skip("the answers are of other versions of the SDK, and are not used here")
     assert kept == packaged, "run scripts/snapshots"
@@ -148,6 +148,13 @@ def test_the_server_keeps_nothing_that_the_package_has(tmp_path: Path) -> None:
         pytest.skip("the package has no answers of the installed SDK")
     written.keep(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("request_id", ["@id@", "@images@"])
+def test_an_id_that_looks_like_a_mark_stays(packaged: str, request_id: str) -> None:
+    found = snapshots.Snapshot(packaged.encode())
+    listed = json.loads(found.text("2025-06-18", "resources/list", request_id, ['{"uri":"x"}']))
+    assert listed["id"] == request_id and listed["result"]["resources"][-1] == {"uri": "x"}
 
 
 def test_an_answer_has_the_id_and_the_images(packaged: str) -> None:
