@@ -244,8 +244,9 @@ def test_with_any_settings_all_lists_are_alike(tmp_path: Path, name: str) -> Non
 def test_no_cut_and_no_changed_byte_makes_another_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Path(snapshots.PACKAGED).read_bytes()
     head = whole.index(b"\n")
-    damaged = [whole[:cut] for cut in (0, 1, head // 2, head, head + 1, len(whole) // 2, len(whole) - 40, len(whole) - 2)]
-    damaged += [whole[:at] + b"X" + whole[at + 1 :] for at in (1, head // 2, head + 30, len(whole) - 40)]
+    end = len(whole)
+    damaged = [whole[:cut] for cut in (0, 1, head // 2, head, head + 1, end // 2, end - 40, end - 2)]
+    damaged += [whole[:at] + b"X" + whole[at + 1 :] for at in (1, head + 30, end // 2, end - 40)]
     for spoilt in damaged:
         (tmp_path / "answers.txt").write_bytes(spoilt)
         monkeypatch.setattr(snapshots, "PACKAGED", str(tmp_path / "answers.txt"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,12 +22,38 @@ META = {
     "io.modelcontextprotocol/clientInfo": CLIENT,
     "io.modelcontextprotocol/clientCapabilities": {},
 }
-IMLATE = (
+IMPATIENT = (
+    "-c",
+    """
+import os, sys
+from triptych import thin
+from triptych.thin import database
+
+thin.FIRST_LOOK_S = 0.0
+thin.LOOK_EVERY_S = 0.2
+
+def telling(plain, said):
+    def told(*given, **named):
+        print(said, file=sys.stderr, flush=True)
+        return plain(*given, **named)
+    return told
+
+thin.HandedOver = telling(thin.HandedOver, "woke")
+overdue = database.Database.has_overdue_work
+database.Database.has_overdue_work = telling(overdue, "looked")
+
+from triptych.__main__ import main
+main()
+""",
+)
+"""`triptych` that looks at the database often, and says so on stderr; also when the real server starts."""
+LATE = (
     IMPATIENT[0],
     IMPATIENT[1].replace(
         "from triptych.__main__",
-        "plain, database.OVERDUE_S = database.Database.has_overdue_work, 60.0\n"
-        "database.Database.has_overdue_work = lambda rows: os.path.exists('look') and plain(rows)\n"
+        "database.OVERDUE_S = 60.0\n"
+        "seen = telling(overdue, 'looked')\n"
+        "database.Database.has_overdue_work = lambda rows: os.path.exists('look') and seen(rows)\n"
         "from triptych.__main__",
     ),
 )

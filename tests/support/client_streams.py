@@ -14,7 +14,8 @@ LEGACY_VERSIONS = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
 ids = st.one_of(
     st.integers(0, 5),
     st.integers(0, 5),
-    st.sampled_from(["a", "0", "1", "@id@", "@images@", "server-discover-probe-1", "listen:0", "", "ü", "a\nb", '"', "\\", "\u2028", "7" * 120]),
+    st.sampled_from(["a", "0", "1", "@id@", "@images@", "server-discover-probe-1", "listen:0", "7" * 120]),
+    st.sampled_from(["", "\u00fc", "a\nb", '"', "\\", "\u2028"]),
     st.sampled_from([-1, 2**53, 2**63, 10**30, 1.0, 1.5, 1e300, None, True, False, [], {}]),
     st.text(max_size=5),
 )

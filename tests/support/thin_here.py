@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -14,7 +14,7 @@ import anyio
 from anyio.from_thread import BlockingPortal
 from mcp.server.stdio import stdio_server
 
-from support.wire import Answers, Out
+from support.wire import HEAR_LIMIT_S, Answers, Out
 from triptych import thin
 from triptych.server import taking_over
 from triptych.server.app import build
@@ -97,3 +97,20 @@ class Judged:
 
     def thin(self) -> ThinHere:
         return ThinHere(self.environ, self.answers, self.portal)
+
+    def compare(self, parts: Sequence[bytes], limit_s: float = HEAR_LIMIT_S) -> ThinHere:
+        """Say each part to both once the one before is answered; return the thin session, which has ended.
+
+        Lines of one part may be answered in any order. Raises: `AssertionError` for another answer, or none.
+        """
+        expected = self.expected(*parts)
+        thin = self.thin()
+        try:
+            for part, answers in zip(parts, expected, strict=False):
+                thin.say(part)
+                found = thin.out.taken(len(answers), limit_s)
+                assert sorted(found) == sorted(answers), part
+        finally:
+            rest = thin.end()
+        assert sorted(rest) == sorted(expected[-1]), "at the end"
+        return thin

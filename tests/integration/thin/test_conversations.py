@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from support import wire
-from support.servers import environ
 from support.thin_here import Judged
 from support.wire import REAL, TRIPTYCH, Talk
 
 CONVERSATIONS = {path.stem: path for path in sorted((Path(wire.__file__).parent / "conversations").glob("*.jsonl"))}
-WAKE = b'{"jsonrpc":"2.0","id":"wake","method":"completion/complete","params":{"ref":{"type":"ref/prompt","name":"?"}}}\n'
+WAKE = b'{"jsonrpc":"2.0","id":"wake","method":"prompts/get","params":{"name":"no such prompt"}}\n'
 """A request that only the real server can refuse."""
-FIRST_CALL = ("tools/call", "resources/read", "resources/subscribe", "prompts/get", "completion/complete", "skills/list")
+FIRST_CALL = ("tools/call", "resources/read", "resources/subscribe", "prompts/get", "completion/complete")
 PROCESSES = ("claude-code", "claude-code-check-slow", "codex", "gemini-cli", "inspector-3", "typescript-work-auto-2")
 
 
@@ -32,36 +31,19 @@ def opening_of(name: str) -> list[bytes]:
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_each_answer_is_that_of_the_real_server(judged: Judged, name: str) -> None:
-    lines = lines_of(name)
-    expected = judged.expected(*lines)
-    thin = judged.thin()
-    for line, answers in zip(lines, expected, strict=False):
-        thin.say(line)
-        assert thin.out.taken(len(answers)) == answers, line
-    assert thin.end() == expected[-1]
+    judged.compare(lines_of(name))
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_all_said_at_once_is_answered_the_same(judged: Judged, name: str) -> None:
-    whole = b"".join(line for line in lines_of(name) if b"notifications/cancelled" not in line)
-    (expected, farewell) = judged.expected(whole)
-    thin = judged.thin()
-    thin.say(whole)
-    assert sorted(thin.out.taken(len(expected))) == sorted(expected)
-    assert thin.end() == farewell
+    judged.compare([b"".join(line for line in lines_of(name) if b"notifications/cancelled" not in line)])
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_a_wake_at_any_point_changes_no_answer(judged: Judged, name: str) -> None:
     opening = opening_of(name)
     for n in range(len(opening) + 1):
-        lines = [*opening[:n], WAKE, *opening[n:]]
-        expected = judged.expected(*lines)
-        thin = judged.thin()
-        for line, answers in zip(lines, expected, strict=False):
-            thin.say(line)
-            assert thin.out.taken(len(answers)) == answers, (n, line)
-        assert thin.end() == expected[-1], n
+        judged.compare([*opening[:n], WAKE, *opening[n:]])
 
 
 WAKES_EARLY = {"conformance-2025-11-25", "conformance-2026-07-28", "conformance-stable", "claude-code-check-slow"}
@@ -69,24 +51,13 @@ WAKES_EARLY = {"conformance-2025-11-25", "conformance-2026-07-28", "conformance-
 
 @pytest.mark.parametrize("name", sorted(CONVERSATIONS.keys() - WAKES_EARLY))
 def test_a_client_that_only_connects_needs_no_real_server(judged: Judged, name: str) -> None:
-    opening = opening_of(name)
-    expected = judged.expected(*opening)
-    thin = judged.thin()
-    for line, answers in zip(opening, expected, strict=False):
-        thin.say(line)
-        assert thin.out.taken(len(answers)) == answers, line
-    assert thin.end() == expected[-1]
-    assert not thin.woke
+    assert not judged.compare(opening_of(name)).woke
 
 
 def test_an_id_that_looks_like_a_mark_is_kept(judged: Judged) -> None:
     lines = [line for line in lines_of("inspector-1") if b"tools/list" not in line]
     lines += [b'{"jsonrpc":"2.0","id":"@%s@","method":"resources/list"}\n' % mark for mark in (b"id", b"images")]
-    expected = judged.expected(*lines)
-    thin = judged.thin()
-    thin.say(b"".join(lines))
-    assert thin.out.taken(3) == [answer for answers in expected for answer in answers]
-    assert thin.end() == []
+    judged.compare(lines)
 
 
 @pytest.mark.parametrize("name", PROCESSES)
