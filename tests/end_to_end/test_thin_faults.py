@@ -99,9 +99,7 @@ def test_a_signal_ends_a_thin_session_well(tmp_path: Path, number: int) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_during_the_import_ends_the_process_well(
-    tmp_path: Path, ordinary_start: object, number: int
-) -> None:
+def test_a_signal_during_the_import_ends_the_process_well(tmp_path: Path, ordinary_start: object, number: int) -> None:
     talk = begun(tmp_path / "home")
     talk.say(call(2))
     time.sleep(0.15)

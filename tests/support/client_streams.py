@@ -11,7 +11,7 @@ PREFIX = "io.modelcontextprotocol/"
 INFO = {"name": "anyone", "version": "1"}
 LEGACY_VERSIONS = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"]
 
-ids = st.one_of(
+ids: st.SearchStrategy[Any] = st.one_of(
     st.integers(0, 5),
     st.integers(0, 5),
     st.sampled_from(["a", "0", "1", "@id@", "@images@", "server-discover-probe-1", "listen:0", "7" * 120]),
@@ -19,7 +19,7 @@ ids = st.one_of(
     st.sampled_from([-1, 2**53, 2**63, 10**30, 1.0, 1.5, 1e300, None, True, False, [], {}]),
     st.text(max_size=5),
 )
-capabilities = st.sampled_from(
+capabilities: st.SearchStrategy[Any] = st.sampled_from(
     [
         {},
         {"roots": {"listChanged": True}},
@@ -38,7 +38,7 @@ capabilities = st.sampled_from(
         [],
     ]
 )
-infos = st.sampled_from(
+infos: st.SearchStrategy[Any] = st.sampled_from(
     [
         INFO,
         INFO,
@@ -55,7 +55,7 @@ METHODS = [
     *["resources/read", "tools/call", "prompts/get", "completion/complete", "logging/setLevel", "skills/list"],
     *["resources/subscribe", "tasks/get", "no/such", "", "initialize", "notifications/initialized"],
 ]
-plain_params = st.sampled_from(
+plain_params: st.SearchStrategy[Any] = st.sampled_from(
     [
         *[None, {}] * 3,
         {"_meta": {"progressToken": 3}},
@@ -91,7 +91,7 @@ def told(message: Any) -> st.SearchStrategy[bytes]:
 
 @st.composite
 def initialize(draw: st.DrawFn) -> Any:
-    params = {
+    params: dict[str, Any] = {
         "protocolVersion": draw(st.sampled_from([*LEGACY_VERSIONS * 2, "2026-07-28", "2099-01-01", "", None, 1])),
         "capabilities": draw(capabilities),
         "clientInfo": draw(infos),
@@ -106,7 +106,7 @@ def initialize(draw: st.DrawFn) -> Any:
 
 @st.composite
 def modern_meta(draw: st.DrawFn) -> Any:
-    meta = {
+    meta: dict[str, Any] = {
         f"{PREFIX}protocolVersion": draw(st.sampled_from([*["2026-07-28"] * 8, "2025-11-25", "v999", None, 1])),
         f"{PREFIX}clientInfo": draw(infos),
         f"{PREFIX}clientCapabilities": draw(capabilities),
@@ -123,7 +123,7 @@ def modern_meta(draw: st.DrawFn) -> Any:
 
 @st.composite
 def request(draw: st.DrawFn) -> Any:
-    found = {"jsonrpc": "2.0", "id": draw(ids), "method": draw(st.sampled_from(METHODS))}
+    found: dict[str, Any] = {"jsonrpc": "2.0", "id": draw(ids), "method": draw(st.sampled_from(METHODS))}
     params = draw(plain_params)
     if params is not None:
         found["params"] = params
@@ -133,7 +133,7 @@ def request(draw: st.DrawFn) -> Any:
 @st.composite
 def modern_request(draw: st.DrawFn) -> Any:
     method = draw(st.sampled_from([*METHODS, *["subscriptions/listen"] * 4]))
-    params = {"_meta": draw(modern_meta())}
+    params: dict[str, Any] = {"_meta": draw(modern_meta())}
     if method == "subscriptions/listen":
         kinds = [{"resourcesListChanged": True}] * 4 + [
             {},
@@ -162,7 +162,7 @@ def notification(draw: st.DrawFn) -> Any:
             ]
         )
     )
-    found = {"jsonrpc": "2.0", "method": method}
+    found: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
     if method == "notifications/cancelled":
         found["params"] = draw(st.sampled_from([{}, {"reason": "x"}, {"reason": 1}, {"extra": None}]))
         found["params"] = {"requestId": draw(ids), **found["params"]}

@@ -159,7 +159,7 @@ class Talk:
     def hear(self, count: int, limit_s: float = HEAR_LIMIT_S) -> list[bytes]:
         """Return the next lines of stdout."""
         end = time.monotonic() + limit_s
-        found = []
+        found: list[bytes] = []
         for _ in range(count):
             line = self._lines.get(timeout=max(end - time.monotonic(), 0.01))
             assert line, f"it ended after {found}: {self.stderr.decode(errors='replace')}"
