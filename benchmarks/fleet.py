@@ -38,7 +38,7 @@ from benchmarks.fleet_sites import COUNTED, LEFT, OPEN_JOBS, PostgresSite, Sqlit
 from benchmarks.table import Row, show
 
 TOKENS = tuple(f"fleet-token-of-owner-{n}-0123456789" for n in range(5))
-CLIENTS = 60
+CLIENTS = 120
 OBJECTS_AWAY_S = 10.0
 STUCK_S = 60.0
 """So long nothing may change before the end is given up."""

@@ -25,8 +25,10 @@ from benchmarks.fleet_net import ERAS, Door, Gone
 PROVIDERS = ("atlas", "wavespeed", "ark", "evolink", "runware", "novita")
 JOB_ID = re.compile(r"job_[0-9a-f]{8}")
 LATER = "the same call may help later"
-CALL_LIMIT_S = 180.0
-"""So long a call is made again and again; a fleet that does not answer within it has lost the caller."""
+CALL_LIMIT_S = 600.0
+"""So long a call is made again and again; a fleet that does not answer within it has lost the caller.
+
+With a kill every four seconds, a call that waits for 20 s is cut two times of three."""
 JOB_LIMIT_S = 90.0
 """So long a client waits for the end of its job; the audit waits longer."""
 PAUSE_S = 0.3

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import sqlite3
 from collections import Counter, defaultdict
@@ -27,6 +28,8 @@ REQUESTED = "SELECT p.*, jobs.request FROM predictions p JOIN jobs ON jobs.id = 
 MARK = re.compile(r"#(\d+\.\d+)")
 ENDED = ("done", "failed", "cancelled", "uncertain")
 SAME_FOR_S = 3600
+MAKING_S = 5.0
+"""At the most so long before its transaction a job takes its date; an earlier one may have failed meanwhile."""
 WAY_BACK = ("deadline", "fetch_failed")
 """Failures of a request that was paid: its ticket or its URLs are kept, and asking again takes it up again."""
 
@@ -263,9 +266,10 @@ def unattached(jobs: Iterable[dict[str, Any]], rows: Sequence[dict[str, Any]]) -
                 if (
                     earlier["status"] == "uncertain"
                     or 0 <= since_s < SAME_FOR_S
-                    or any(end is None or end > later["created_at"] for end in ends)
+                    or any(end is None or end > later["created_at"] + MAKING_S for end in ends)
                 ):
+                    overlap_s = max((end or math.inf for end in ends), default=math.inf) - later["created_at"]
                     complaints.append(
-                        f"{later['id']} was made while {earlier['id']} ({earlier['status']}) was in flight"
+                        f"{later['id']} was made {overlap_s:.3f} s before {earlier['id']} ({earlier['status']}) ended"
                     )
     return complaints

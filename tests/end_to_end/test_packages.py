@@ -150,6 +150,7 @@ def test_the_bundle_holds_source_and_pinned_versions_alone(unpacked: Path) -> No
     assert {
         "src/triptych/__main__.py",
         "src/triptych/storage/migrations/0001_initial.sql",
+        "src/triptych/thin/answers.txt",
         "src/triptych/py.typed",
         *(f"src/triptych/server/gallery/{name}" for name in ("index.html", "style.css", "connection.js", "app.js")),
     } <= held

@@ -59,7 +59,7 @@ def run(
     except Unknown as reason:
         if sys.platform == "win32":
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        return HandedOver(pipe, session.replayed(), has_work=isinstance(reason, database.Work))
+        return HandedOver(pipe, session.replayed(), isinstance(reason, database.Work))
     sys.exit(0)
 
 

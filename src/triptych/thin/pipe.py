@@ -89,7 +89,7 @@ class HandedOver(io.RawIOBase):
     at once, not the client.
     """
 
-    def __init__(self, pipe: Pipe, replayed: Sequence[Replayed], *, has_work: bool = False) -> None:
+    def __init__(self, pipe: Pipe, replayed: Sequence[Replayed], has_work: bool = False) -> None:
         super().__init__()
         self.has_work = has_work
         self._pipe = pipe

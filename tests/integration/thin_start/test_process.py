@@ -212,6 +212,39 @@ def test_nobody_reads_stdin_behind_the_real_server(thin_process: Process, home: 
     assert thin_process.end()[0] == 0
 
 
+NEWER_SDK = """
+import sys
+from triptych import __version__
+from triptych.thin import snapshots
+versions = {"triptych": __version__, **dict.fromkeys(snapshots.VERSIONED, "99.0")}
+snapshots.installed = lambda path: versions
+if sys.argv[1] == "first":
+    from triptych.server import transports
+    transports.KEEP_AFTER_S = 0.0
+from triptych.__main__ import main
+del sys.argv[1]
+try:
+    main()
+finally:
+    print("triptych.server" in sys.modules, file=sys.stderr)
+"""
+
+
+def test_with_a_newer_sdk_the_second_start_is_thin(home: Path) -> None:
+    home.mkdir()
+    real = []
+    for start in ("first", "second"):
+        command = [sys.executable, "-c", NEWER_SDK, start]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, env=environ(home), **pipes)  # type: ignore[call-overload]
+        process.stdin.write(lines(*OPENED))
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["result"]["serverInfo"]["name"] == "triptych"
+        until((home / snapshots.NAME).exists)
+        real.append(process.communicate(timeout=60)[1].decode().split())
+    assert real == [["True"], ["False"]]
+
+
 # -- the loop, with the clock in hand ----------------------------------------------------------------------------------
 
 
