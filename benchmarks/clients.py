@@ -54,6 +54,7 @@ DRIVERS = Path(__file__).parent / "drivers"
 PAGE = ROOT / "docs/hosts.md"
 SAMPLE = Path(triptych.__file__).parent / "samples" / "cat.jpg"
 MARKS = ("<!-- clients: begin -->", "<!-- clients: end -->")
+COMMAND = [sys.executable, "-m", "triptych"]
 TRANSPORTS = ("stdio", "http")
 EXCEPTION = re.compile(r"^(\w+\.)*\w*(Error|Exception|Timeout|Group)\b.*:")
 WRONG = re.compile(r"error|exception|timed? ?out|required|refused|invalid|must", re.IGNORECASE)
@@ -128,7 +129,7 @@ def _drive(outcome: Outcome, home: Path) -> None:
         with served(outcome.transport, env, photo.parent) as url, model_api.serving(script) as (model_url, model):
             setup = {
                 "url": url,
-                "command": [sys.executable, "-m", "triptych"],
+                "command": COMMAND,
                 "env": env,
                 "cwd": str(photo.parent),
                 "api": model_url,
