@@ -12,6 +12,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from simulation.faults import DATABASE_ERRORS, any_database_error, database_error, injected, spread
 from simulation.here import here
 from simulation.loop import PROCESS, Killed, Process
@@ -206,5 +208,5 @@ def hold_lock(path: Path) -> sqlite3.Connection | None:
 
 def let_go(db: Any) -> None:
     """End what `hold_lock` holds."""
-    with closing(db), suppress(sqlite3.Error):
+    with closing(db), suppress(sqlite3.Error, psycopg.OperationalError):  # a power cut may have ended it
         db.execute("ROLLBACK")
