@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,14 +105,8 @@ class _Images:
         self.tell = listener
         return lambda: None
 
-    async def seen(self, _: str) -> _Seen:
-        return _Seen()
-
-
-@dataclass
-class _Seen:
-    owner: None = None
-    returned: int = 1
+    async def changed(self, job_ids: Sequence[str]) -> dict[str, tuple[None, int]]:
+        return {job_id: (None, 1) for job_id in job_ids}
 
 
 @dataclass
