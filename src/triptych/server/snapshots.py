@@ -106,7 +106,7 @@ class _Images:
         return lambda: None
 
     async def changed(self, job_ids: Sequence[str]) -> dict[str, tuple[None, int]]:
-        return {job_id: (None, 1) for job_id in job_ids}
+        return dict.fromkeys(job_ids, (None, 1))
 
 
 @dataclass
