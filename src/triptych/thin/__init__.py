@@ -57,6 +57,7 @@ def run(
     try:
         serve(session, pipe, rows, now)
     except Unknown as reason:
+        _tell_news(session)
         if sys.platform == "win32":
             signal.signal(signal.SIGINT, signal.default_int_handler)
         return HandedOver(pipe, session.replayed(), isinstance(reason, database.Work))
@@ -82,6 +83,14 @@ def serve(session: Session, pipe: Pipe, rows: database.Database, now: Callable[[
                 raise database.Work
             _send(session.news())
             look_at, has_work = now() + LOOK_EVERY_S, rows.has_overdue_work
+
+
+def _tell_news(session: Session) -> None:
+    """Tell the client of new images, if they can be read: the real server tells only what changes from now on."""
+    try:
+        _send(session.news())
+    except Unknown:
+        return
 
 
 def _send(lines: bytes) -> None:

@@ -35,6 +35,7 @@ class Session:
         self._client = Client()
         self._opening: list[Replayed] = []
         self._listening: Replayed | None = None
+        self._listing: list[Replayed] = []
         self._told: list[str] | None = None
         """The images that the client was told of, or that were there when it began to listen."""
         self._initialized = False
@@ -68,7 +69,7 @@ class Session:
         """Return what the real server must read again to know this connection."""
         if self._listening and self._listening not in self._opening:
             return [*self._opening, self._listening]
-        return self._opening
+        return [*self._opening, *self._listing]
 
     def news(self) -> bytes:
         """Return the line that tells the client that there are new images, if it waits for such."""
@@ -119,7 +120,9 @@ class Session:
         if method == "resources/list":
             images = self._listed()
             found = self._text(_name(method, client), message.id, images)
-            if self._listening or self._version not in ("", MODERN):
+            if self._version not in ("", MODERN):  # from its first listing on the real server tells of changes
+                self._told, self._listing = images, [(line, message.id)]
+            elif self._listening:
                 self._told = images
             return found
         if method not in ASKED:

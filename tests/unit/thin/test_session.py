@@ -159,6 +159,16 @@ def test_the_real_server_reads_the_handshake_again(talk: Talk) -> None:
     ]
 
 
+def test_the_real_server_watches_for_a_client_that_listed(talk: Talk) -> None:
+    listing = {"method": "resources/list"}
+    talk.say(initialize(), INITIALIZED, {"id": 5, **listing}, {"id": 6, **listing}, {"id": 7, "method": "ping"})
+    assert [(line["method"], awaited) for line, awaited in talk.replayed()] == [
+        ("initialize", 0),
+        ("notifications/initialized", None),
+        ("resources/list", 6),
+    ]
+
+
 def test_the_real_server_reads_the_first_modern_request_and_the_stream_again(talk: Talk) -> None:
     talk.say(modern("server/discover", "d"), listen("l"), modern("tools/list", 3))
     assert [(line["method"], awaited) for line, awaited in talk.replayed()] == [
