@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from support.servers import environ
+from support.systems import needs_signals
 from support.wire import REAL, TRIPTYCH, Talk
 from triptych.thin import snapshots
 
@@ -88,7 +89,7 @@ def test_a_reader_who_leaves_ends_it_without_a_traceback(tmp_path: Path) -> None
 # -- the system ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@needs_signals
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_thin_session_well(tmp_path: Path, number: int) -> None:
     talk = begun(tmp_path / "home")
@@ -97,7 +98,7 @@ def test_a_signal_ends_a_thin_session_well(tmp_path: Path, number: int) -> None:
     assert talk.end() == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@needs_signals
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_during_the_import_ends_the_process_well(tmp_path: Path, ordinary_start: object, number: int) -> None:
     talk = begun(tmp_path / "home")

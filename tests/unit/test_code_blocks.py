@@ -30,7 +30,7 @@ from triptych.server import schemas, tools
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 OPTIONS = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
-OF_OTHERS = frozenset({"cd", "cp", "createdb", "docker", "node", "pipx", "rsync", "umask", "uv"})
+OF_OTHERS = frozenset({"cd", "cp", "createdb", "docker", "gh", "node", "pipx", "rsync", "umask", "uv"})
 """Programs that are not ours: what the documents say to them is not checked."""
 FREE = frozenset({"text", "mermaid", "diff", "ts"})
 """Languages of blocks that nothing here reads; "mermaid" and "diff" have tests of their own."""

@@ -116,8 +116,9 @@ async def test_a_transaction_pooler_is_enough(
 @pytest.mark.parametrize("kind", poolers.KINDS)
 async def test_changes_are_not_heard_through_a_pooler_and_jobs_still_end(kind: str, url: str, tmp_path: Path) -> None:
     with poolers.pooler(kind, url) as through, closing(Database(through)) as database:
-        with pytest.raises(Exception, match="pooler"):
+        with pytest.raises(errors.TriptychError) as refused:
             database.listener()
+        assert "pooler" in refused.value.for_operator
         async with (
             open_service(config(tmp_path, through), work=False) as asking,
             open_service(config(tmp_path, through)),

@@ -94,7 +94,6 @@ async def test_a_version_and_the_next_work_side_by_side(tmp_path: Path, kind: st
                         else:
                             assert third.is_error
                             assert "A newer Triptych has changed" in third.content[0].text
-                            assert f"version {NEWER}" in third.content[0].text
                         shown = await ended(client, first.structured_content["job_id"])
                         assert shown == "done", "the older program still shows jobs"
         assert len(atlas.accepted) == (3 if compatible else 2)
