@@ -47,7 +47,10 @@ MODERN = (
     },
 )
 
-pytestmark = pytest.mark.usefixtures("ordinary_start")
+pytestmark = [
+    pytest.mark.usefixtures("ordinary_start"),
+    pytest.mark.skipif(snapshots.find(None) is None, reason="the package has no answers of the installed SDK"),
+]
 
 
 def lines(*said: dict[str, Any]) -> bytes:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
+from support import ROOT
 from triptych import __version__
 from triptych.server import snapshots as written
 from triptych.thin import snapshots
 from triptych.thin.messages import Unknown
 
 VERSIONS = {"mcp": "2.3.0", "mcp_types": "2.3.0", "pydantic": "2.14.3", "pydantic_core": "2.50.4"}
+
+
+def pinned() -> dict[str, str]:
+    """Return the versions in constraints.txt, with which the package is built."""
+    found = re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    versions = {name.lower().replace("-", "_"): version for name, version in found}
+    return {name: versions[name] for name in snapshots.VERSIONED}
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +53,9 @@ def other_sdk(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def test_the_answers_of_the_package_are_those_of_this_server(packaged: str) -> None:
     if os.environ.get("TRIPTYCH_UPDATE_SNAPSHOTS"):
         Path(snapshots.PACKAGED).write_text(packaged, "utf-8", newline="\n")
-    kept = Path(snapshots.PACKAGED).read_text("utf-8")
-    key, ours = json.loads(kept.split("\n")[1])["key"], snapshots.installed(sys.path)
-    if key != ours:
-        pytest.skip("the answers are of other versions of the SDK, and are not used here")
-    assert kept == packaged, "run scripts/snapshots"
+    if snapshots.installed(sys.path) != {"triptych": __version__, **pinned()}:
+        pytest.skip("the answers are of the versions in constraints.txt, and are not used with others")
+    assert Path(snapshots.PACKAGED).read_text("utf-8") == packaged, "run scripts/snapshots"
 
 
 def test_the_answers_that_are_used_are_of_the_installed_packages() -> None:
