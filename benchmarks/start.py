@@ -153,7 +153,8 @@ def measure() -> list[Row]:
                         runs[name].append(started)
             rows += _rows(method, runs)
         if not peers:
-            rows.append(Row("start: before two servers under Node", "not measured: run scripts/oracles", target="< 1×"))
+            missing = "not measured: run scripts/oracles --only peers"
+            rows.append(Row("start: before two servers under Node", missing, target="< 1×"))
         return [*rows, *_memory_rows(ours, folder)]
 
 
