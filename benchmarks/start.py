@@ -6,7 +6,8 @@ same server without its thin start; a server of the same SDK without a single to
 2026-07-28), then for its tools. Triptych with and without the thin start also makes the first real call at once.
 
 The peak memory is the kernel's VmHWM: of one session that has listed its resources, and was idle for longer than its
-first look at the database; the memory of ten such sessions is their RSS, and their PSS is told as well. Where there is no /proc it is not measured.
+first look at the database; the memory of ten such sessions is their RSS, and their PSS is told as well. Where there is
+no /proc it is not measured.
 """
 
 from __future__ import annotations
