@@ -5,8 +5,9 @@ same server without its thin start; a server of the same SDK without a single to
 `scripts/oracles` installs. Each is asked its first question (`initialize`, and of the Python ones `server/discover` of
 2026-07-28), then for its tools. Triptych with and without the thin start also makes the first real call at once.
 
-The peak memory is the kernel's VmHWM: of one session after it was idle for longer than its first look at the database,
-and of ten such sessions together, whose PSS is told as well. Where there is no /proc it is not measured.
+The peak memory is the kernel's VmHWM: of one session that has listed its resources, and was idle for longer than its
+first look at the database; the memory of ten such sessions is their RSS, and their PSS is told as well. Where there is
+no /proc it is not measured.
 """
 
 from __future__ import annotations
@@ -208,9 +209,14 @@ def _rows(method: str, runs: dict[str, list[Started]]) -> list[Row]:
 def _memory_rows(commands: Mapping[str, Sequence[str]], folder: Path) -> list[Row]:
     one, ten = f"start: peak memory, idle for {IDLE_S:g} s", f"start: memory of {SESSIONS} idle sessions"
     peaks: dict[str, float] = {}
+    with Session(commands[OURS[1]], folder / "idle") as session:  # makes the database, which idle sessions look at
+        session.open("initialize")
+        session.ask("tools/call", CALL)
     for name, command in commands.items():
         with Session(command, folder / "idle") as session:
             session.open("initialize")
+            if name in OURS:
+                session.ask("resources/list", {})
             time.sleep(IDLE_S)
             peak_kib = peak_memory_kib(session.process.pid)
         if peak_kib is None:
@@ -220,9 +226,10 @@ def _memory_rows(commands: Mapping[str, Sequence[str]], folder: Path) -> list[Ro
             ]
         peaks[name] = peak_kib / 1024
     with ExitStack() as stack:
-        sessions = [stack.enter_context(Session(TRIPTYCH, folder / "ten")) for _ in range(SESSIONS)]
+        sessions = [stack.enter_context(Session(TRIPTYCH, folder / "idle")) for _ in range(SESSIONS)]
         for session in sessions:
             session.open("initialize")
+            session.ask("resources/list", {})
         time.sleep(IDLE_S)
         together_mib = sum(memory_kib(session.process.pid, "Rss") for session in sessions) / 1024
         shared_mib = sum(memory_kib(session.process.pid, "Pss") for session in sessions) / 1024
