@@ -326,9 +326,9 @@ async def main(plan: Plan, keep: str | None, only: str | None, sqlite: bool) -> 
             print(f"kept in {room}", file=sys.stderr)
     if plan.mutant:
         rule = fleet_mutants.FOUND_AS[plan.mutant][1]
-        print(
-            f"{plan.mutant}: {'found' if runs['fleet'].report.wrong[rule] else 'NOT found'} as {rule}", file=sys.stderr
-        )
+        is_found = bool(runs["fleet"].report.wrong[rule])
+        print(f"{plan.mutant}: {'found' if is_found else 'NOT found'} as {rule}", file=sys.stderr)
+        raise SystemExit(not is_found)
     if any(row.met is False for row in table):
         raise SystemExit(1)
 
