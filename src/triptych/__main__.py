@@ -36,7 +36,10 @@ def main() -> None:
     # Importing the SDK builds thousands of permanent objects: garbage collection among them is wasted time.
     gc.disable()
     try:
-        from triptych.server import transports
+        from triptych.server import taking_over, transports
+
+        if handed:
+            taking_over.import_for_a_call()
     except ImportError as error:
         from triptych import sdk
 

@@ -17,4 +17,4 @@ Other packages import its modules directly (`transports`, `worker_process`, `gal
 slow down every start.
 """
 
-__all__ = ["gallery", "transports", "worker_process"]
+__all__ = ["gallery", "taking_over", "transports", "worker_process"]

@@ -22,6 +22,12 @@ from triptych.thin import HandedOver
 Streams = tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]
 
 
+def import_for_a_call() -> None:
+    """Import what the call that ended a thin start needs, while nothing collects garbage yet."""
+    import triptych.jobs.service
+    import triptych.server.tools  # noqa: F401
+
+
 @asynccontextmanager
 async def stdio(handed: HandedOver | None) -> AsyncIterator[Streams]:
     """Yield the streams of stdin and stdout; with `handed`, stdin is what a thin start hands over."""
