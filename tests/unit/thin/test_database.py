@@ -20,6 +20,7 @@ from triptych.core.clock import SystemClock, moment
 from triptych.core.models import State
 from triptych.core.states import LEASE_S
 from triptych.server import resources
+from triptych.storage import statements
 from triptych.storage.claims import Claim
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import ListedImage
@@ -248,3 +249,13 @@ def test_a_listed_image_has_its_fields_in_the_order_of_the_sdk() -> None:
     assert resources.listed(ListedImage("job_1/1", None, None, ("img_1",))).description == (
         "size not known yet, from img_1; a preview, full size with save_images"
     )
+
+
+@pytest.mark.parametrize("name", ["unfinished", "overdue"])
+def test_a_look_searches_only_the_index_of_steps_that_are_free(store: Store, home: Path, name: str) -> None:
+    with closing(sqlite3.connect(home / "triptych.db")) as connection:
+        asked = {"providers": '["atlas"]', "now": 1.0, "too_far": 2.0}
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {statements.load('queries_thin.sql')[name]}", asked).fetchall()
+    searches = [detail for *_, detail in plan if "predictions" in detail]
+    index = "SEARCH predictions USING INDEX predictions_free (provider=? AND state=? AND free_at"
+    assert searches and all(search.startswith(index) for search in searches)
