@@ -9,6 +9,7 @@ Accepted Host headers: on loopback its three names; on another address also that
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -38,6 +39,7 @@ BODY_LIMIT_BYTES = 64 * 1024 * 1024
 """A call may hold images as base64."""
 SESSIONS_LIMIT = 1000
 """The most sessions of early clients. Each ends after half an hour without a request."""
+TICK_S = 1.0
 LAST_REQUESTS_S = 0.2
 """A stopping server reads so long from connections that it has accepted: their requests may be on their way."""
 DRAIN_LIMIT_S = 2
@@ -223,9 +225,19 @@ async def serve(
     from triptych.server import limits
 
     class Server(uvicorn.Server):
+        _wake: Callable[[], object] = staticmethod(lambda: None)
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             on_ready()
+
+        async def main_loop(self) -> None:
+            # uvicorn's own looks ten times a second whether it should end, as much work as all else of an idle server.
+            loop, told = asyncio.get_running_loop(), asyncio.Event()
+            self._wake = lambda: loop.call_soon_threadsafe(told.set)
+            while not await self.on_tick(0):  # renews the date of the answers
+                with anyio.move_on_after(TICK_S):
+                    await told.wait()
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             holder.stop()
@@ -239,6 +251,7 @@ async def serve(
             # The signal is not raised again, so that an orderly end does not look like a death by signal.
             self.force_exit = self.should_exit
             self.should_exit = True
+            self._wake()
 
     config = uvicorn.Config(
         app,
