@@ -241,7 +241,8 @@ SELECT accounts.*, steps.state,
     SELECT COUNT(*) FROM predictions AS p
     WHERE p.account = accounts.account AND p.state = 'queued' AND p.lease IS NOT NULL AND p.lease_until > :now
   ) ELSE 0 END AS taken,
-  EXISTS (SELECT 1 FROM predictions AS p WHERE p.lease IS NOT NULL AND p.lease_until > :too_far) AS damaged
+  (SELECT p.lease_until FROM predictions AS p WHERE p.lease IS NOT NULL AND p.lease_until > :too_far
+   ORDER BY p.lease_until DESC LIMIT 1) IS NOT NULL AS damaged -- by the index also without statistics
 FROM accounts CROSS JOIN (
   SELECT 'submitting' AS state UNION ALL SELECT 'running' UNION ALL SELECT 'fetching' UNION ALL SELECT 'done'
   UNION ALL SELECT 'queued'
