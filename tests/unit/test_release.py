@@ -228,7 +228,14 @@ def test_an_earlier_mcp_gets_a_sentence_not_a_traceback(arguments: list[str], tm
     command = [sys.executable, "-c", START, str(tmp_path), *arguments]
     done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr and done.stdout == ""
-    assert "has mcp 1.28.1;" in done.stderr and "needs mcp 2." in done.stderr and "uvx triptych" in done.stderr
+    assert "has mcp 1.28.1;" in done.stderr and "needs mcp 2." in done.stderr and "mcp>=2,<3" in done.stderr
+
+
+def test_the_sentence_names_no_package_of_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until Triptych is published, `install triptych` fails, or installs what another project has put there."""
+    monkeypatch.setattr(metadata, "version", lambda _name: "1.28.1")
+    said = sdk.mismatch() or ""
+    assert "pipx install" in said and not re.search(r"(uvx|install|--upgrade) triptych", said)
 
 
 def test_a_command_gives_the_same_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
