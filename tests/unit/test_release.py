@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -110,6 +113,32 @@ def test_each_job_has_only_rights_that_it_names(path: Path) -> None:
 
 def rights(job: dict[str, Any]) -> set[str]:
     return {name for name, right in job["permissions"].items() if right == "write"}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_each_job_has_a_name(path: Path) -> None:
+    """zizmor, which stops a release, has a finding for a job of steps without one."""
+    jobs = yaml.safe_load(path.read_text("utf-8"))["jobs"]
+    assert [name for name, job in jobs.items() if not (job.get("name") or job.get("uses"))] == []
+
+
+def test_the_bundle_is_validated_with_its_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    release = runpy.run_path(str(ROOT / "scripts" / "release"))
+    validated = []
+
+    def run(*command: Any, **_: Any) -> None:
+        if "validate" in command:
+            validated.append((command[-1].parent / "icons" / "512.png").read_bytes())
+
+    with zipfile.ZipFile(tmp_path / "triptych-1.2.3.mcpb", "w") as packed:
+        packed.writestr("manifest.json", '{"icon": "icons/512.png"}')
+        packed.writestr("icons/512.png", b"a picture")
+    (tmp_path / "cli.js").touch()
+    for name, value in {"run": run, "DIST": tmp_path, "MCPB": tmp_path / "cli.js"}.items():
+        monkeypatch.setitem(release["bundle"].__globals__, name, value)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    assert release["bundle"]("1.2.3", tmp_path) == "mcpb validate"
+    assert validated == [b"a picture"]
 
 
 def test_no_job_with_an_identity_runs_our_code() -> None:
