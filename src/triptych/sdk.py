@@ -33,7 +33,6 @@ def mismatch() -> str | None:
     has = f"mcp {found}" if found else "no mcp package"
     return (
         f"This Python environment has {has}; Triptych needs mcp {SUPPORTED}. Another program here may need the other "
-        "version, so give Triptych an environment of its own: `uvx triptych`, `uv tool install triptych` or "
-        f"`pipx install triptych`. If nothing else lives here, run `{sys.executable} -m pip install --upgrade triptych "
-        f'"mcp<{int(SUPPORTED) + 1}"`.'
+        "version, so give Triptych an environment of its own: install it with `uv tool install` or `pipx install`. If "
+        f'nothing else lives here, run `{sys.executable} -m pip install "mcp>={SUPPORTED},<{int(SUPPORTED) + 1}"`.'
     )

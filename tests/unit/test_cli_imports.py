@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from triptych.cli import COMMANDS, cli
 
@@ -52,6 +53,12 @@ def test_the_list_has_the_first_sentence_of_each_command(name: str) -> None:
     listed = click.Command(name, help=COMMANDS[name][1])
     for columns in (20, 60, 200):
         assert listed.get_short_help_str(columns) == cli.commands[name].get_short_help_str(columns)
+
+
+def test_the_list_of_commands_shortens_no_sentence() -> None:
+    shown = " ".join(CliRunner().invoke(cli, ["--help"], terminal_width=80).stdout.split())
+    for name, (_, sentence) in COMMANDS.items():
+        assert f"{name} {sentence}" in shown
 
 
 def test_every_command_has_its_name() -> None:

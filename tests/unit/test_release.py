@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -110,6 +113,32 @@ def test_each_job_has_only_rights_that_it_names(path: Path) -> None:
 
 def rights(job: dict[str, Any]) -> set[str]:
     return {name for name, right in job["permissions"].items() if right == "write"}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_each_job_has_a_name(path: Path) -> None:
+    """zizmor, which stops a release, has a finding for a job of steps without one."""
+    jobs = yaml.safe_load(path.read_text("utf-8"))["jobs"]
+    assert [name for name, job in jobs.items() if not (job.get("name") or job.get("uses"))] == []
+
+
+def test_the_bundle_is_validated_with_its_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    release = runpy.run_path(str(ROOT / "scripts" / "release"))
+    validated = []
+
+    def run(*command: Any, **_: Any) -> None:
+        if "validate" in command:
+            validated.append((command[-1].parent / "icons" / "512.png").read_bytes())
+
+    with zipfile.ZipFile(tmp_path / "triptych-1.2.3.mcpb", "w") as packed:
+        packed.writestr("manifest.json", '{"icon": "icons/512.png"}')
+        packed.writestr("icons/512.png", b"a picture")
+    (tmp_path / "cli.js").touch()
+    for name, value in {"run": run, "DIST": tmp_path, "MCPB": tmp_path / "cli.js"}.items():
+        monkeypatch.setitem(release["bundle"].__globals__, name, value)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    assert release["bundle"]("1.2.3", tmp_path) == "mcpb validate"
+    assert validated == [b"a picture"]
 
 
 def test_no_job_with_an_identity_runs_our_code() -> None:
@@ -228,7 +257,14 @@ def test_an_earlier_mcp_gets_a_sentence_not_a_traceback(arguments: list[str], tm
     command = [sys.executable, "-c", START, str(tmp_path), *arguments]
     done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr and done.stdout == ""
-    assert "has mcp 1.28.1;" in done.stderr and "needs mcp 2." in done.stderr and "uvx triptych" in done.stderr
+    assert "has mcp 1.28.1;" in done.stderr and "needs mcp 2." in done.stderr and "mcp>=2,<3" in done.stderr
+
+
+def test_the_sentence_names_no_package_of_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until Triptych is published, `install triptych` fails, or installs what another project has put there."""
+    monkeypatch.setattr(metadata, "version", lambda _name: "1.28.1")
+    said = sdk.mismatch() or ""
+    assert "pipx install" in said and not re.search(r"(uvx|install|--upgrade) triptych", said)
 
 
 def test_a_command_gives_the_same_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

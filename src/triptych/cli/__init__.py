@@ -79,8 +79,8 @@ class _Commands(click.Group):
     """A group whose usage errors, which quote the command line, have no invisible characters."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        listed = [click.Command(name, help=sentence) for name, (_, sentence) in COMMANDS.items()]
-        click.Group(commands=listed).format_commands(ctx, formatter)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, sentence) for name, (_, sentence) in sorted(COMMANDS.items())])
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         with _clean_errors():

@@ -7,6 +7,7 @@ how to mend it. The package index is asked only with `check_updates`.
 
 from __future__ import annotations
 
+import difflib
 import os
 import platform
 import shutil
@@ -17,17 +18,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import anyio.to_thread
 
-from triptych import __version__
+from triptych import __version__, sdk
 from triptych.cli.updates import newer_version
 from triptych.core import errors
 from triptych.core.clock import SystemClock
 from triptych.core.json_fields import Result
+from triptych.core.text import line
 from triptych.images.objects import Objects
 from triptych.jobs import presenters
 from triptych.jobs.catalogues import Catalogues
@@ -45,6 +47,8 @@ LITTLE_DISK_BYTES = 500_000_000
 KNOCK_TIMEOUT_S = 6.0
 CLOCK_LEEWAY_S = 300
 MOST_DIFFERENCES = 5
+NEAR = 0.8
+"""How alike two names are, of 1, from which on one of them counts as the other misspelled."""
 RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -86,6 +90,9 @@ async def run_checks(environ: Mapping[str, str], *, offline: bool = False, check
     if offline and check_updates:
         raise errors.BadRequest("--check-updates asks the package index; leave out --offline.")
     checks = [_versions()]
+    if mismatch := sdk.mismatch():
+        checks.append(Check(about="mcp", state="fault", found=mismatch))
+    checks += _unknown_settings(environ)
     try:
         settings = read_settings(environ)
     except errors.TriptychError as error:
@@ -118,6 +125,31 @@ def _versions() -> Check:
     return Check(
         about="versions", state="ok", found=f"triptych {__version__}, python {platform.python_version()}{_packages()}"
     )
+
+
+class _Asked(dict[str, str]):
+    """An empty environment that keeps the names of the variables that were read from it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.names.add(key)
+        return default
+
+
+def _unknown_settings(environ: Mapping[str, str]) -> Iterator[Check]:
+    """Find variables that are ignored; one that is nearly a setting's name is a fault: a misspelled cap is none."""
+    asked = _Asked()
+    read_settings(asked)
+    for name in sorted(environ):
+        if not name.startswith("TRIPTYCH_") or name.removesuffix("_FILE") in asked.names:
+            continue
+        near = difflib.get_close_matches(name, asked.names, n=1, cutoff=NEAR)
+        mend = f"did you mean {near[0]}? Rename it, or unset it" if near else None
+        state: Literal["off", "fault"] = "fault" if near else "off"
+        yield Check(about=line(name, 80), state=state, found="is ignored: Triptych has no such setting", mend=mend)
 
 
 def _packages() -> str:

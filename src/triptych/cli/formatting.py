@@ -7,6 +7,7 @@ their own so that they can be copied.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from enum import IntEnum
@@ -35,6 +36,15 @@ if TYPE_CHECKING:
 COLUMNS = 100
 MOST_SAVED = 20
 """The most saved files that are all listed; `--json` lists all."""
+AS_COMMANDS = {
+    r'get_status\(job_id="(job_\w+)", wait_s=\d+\)': r"`triptych status \1 --wait`",
+    r'get_status\(job_id="(job_\w+)"\)': r"`triptych status \1`",
+    r"list_models without arguments|list_models": "`triptych models`",
+    r"list_jobs": "`triptych jobs`",
+    r"call again with max_cost_usd=([\d.]*\d)": r"repeat the command with --max-cost-usd \1",
+    r'provider="(\w+)"': r"--provider \1",
+}
+"""Calls of tools in sentences for both readers, and what a shell takes in their place."""
 ESTIMATED = "~ an estimate at the list price: the provider reports no charge"
 
 
@@ -113,9 +123,9 @@ def _job_lines(result: JobResult) -> Iterator[str]:
     for image in result.images:
         yield from _image_lines(image)
     if result.error:
-        yield from wrapped(f"{result.error.kind}: {result.error.message}", "  ")
+        yield from wrapped(f"{result.error.kind}: {as_commands(result.error.message)}", "  ")
     for warning in result.warnings:
-        yield from wrapped(f"note: {warning}", "  ")
+        yield from wrapped(f"note: {as_commands(warning)}", "  ")
     if result.request is not None:
         yield json.dumps(result.request, indent=2, ensure_ascii=False)
     match result.status:
@@ -151,7 +161,8 @@ def upload_text(result: UploadResult) -> str:
     """Return the handles and places of uploaded images."""
     lines = [line for image in result.images for line in _image_lines(image)]
     lines += [result.look] if result.look else []
-    return "\n".join([*lines, *(line for note in result.warnings for line in wrapped(f"note: {note}", "  "))])
+    lines += [part for note in result.warnings for part in wrapped(f"note: {as_commands(note)}", "  ")]
+    return "\n".join(lines)
 
 
 def looks_text(result: LooksResult) -> str:
@@ -268,7 +279,7 @@ def models_text(result: ModelsResult) -> str:
         parts = [line for sentence in _model_notes(own_rows) for line in wrapped(sentence, "  ")]
         lines += [f"{p.provider}: {state}", *(f"  {line}" for line in _model_rows(own_rows)), *parts, ""]
     lines = lines or ["No such model.", ""]
-    notes = [line for note in result.warnings for line in wrapped(f"note: {note}")]
+    notes = [line for note in result.warnings for line in wrapped(f"note: {as_commands(note)}")]
     return "\n".join([*lines, *notes]).rstrip()
 
 
@@ -313,7 +324,7 @@ def save_text(result: SaveResult) -> str:
     elif result.count > MOST_SAVED:
         lines.append(f"{result.count} files in {line(result.directory)}")
     lines += [f"the values of its rows: {line(path)}" for path in result.manifests]
-    lines += [part for warning in result.warnings for part in wrapped(f"note: {warning}")]
+    lines += [part for warning in result.warnings for part in wrapped(f"note: {as_commands(warning)}")]
     return "\n".join(lines)
 
 
@@ -326,6 +337,13 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         shown = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         lines.append(shown if len(shown) <= COLUMNS else shown[: COLUMNS - 1] + "…")
     return "\n".join(lines)
+
+
+def as_commands(sentence: str) -> str:
+    """Return a sentence of the service with commands in place of calls of tools."""
+    for call, shell in AS_COMMANDS.items():
+        sentence = re.sub(rf"(?<![`\w]){call}(?!\w)", shell, sentence)
+    return sentence
 
 
 def wrapped(text: str, indent: str = "") -> list[str]:

@@ -17,7 +17,7 @@ from triptych.core import errors
 
 _SECRET = re.compile(
     r"""(?ix)((?:key|token|secret|password|authorization)\w*["']?\s*[:=]\s*(?:["']|(?=\w)))
-    (?!\{env:|Bearer\s["']|TRIPTYCH_AUTH_TOKEN["'])[^"'$\n]{4,}(["']|$)""",
+    (?!\{env:|Bearer\s["']|TRIPTYCH_AUTH_TOKEN["']|(?:true|false)\s*,?$)[^"'$\n]{4,}(["']|$)""",
     re.MULTILINE,
 )
 _LOGIN = re.compile(r"""(://)[^/\s"'@]+@""")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from triptych.cli.formatting import Exit, exit_of_error
+from triptych.cli.formatting import Exit, as_commands, exit_of_error
 from triptych.core import errors
 from triptych.core.json_fields import Result
 from triptych.core.text import block, tree
@@ -62,7 +62,7 @@ class Screen:
         """Write an error, and return its exit code."""
         if self.as_json:
             self._json({"error": {"kind": error.kind, "message": error.for_operator, "retryable": error.retryable}})
-        self.note(f"triptych: {error.for_operator}")
+        self.note(f"triptych: {as_commands(error.for_operator)}")
         return exit_of_error(error)
 
 

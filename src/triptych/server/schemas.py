@@ -235,7 +235,7 @@ def _fault(kind: str, loc: tuple[int | str, ...], value: object, ctx: Mapping[st
     name = quoted(loc[0], 60)[1:-1]
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        return f"there is no argument `{name}`" + (f"; did you mean `{near[0]}`?" if near else ".")
+        return f"There is no argument `{name}`" + (f"; did you mean `{near[0]}`?" if near else ".")
     place = f"`{name}`" + "".join(f" item {part + 1}" for part in loc[1:2] if isinstance(part, int))
     sentences = _FAULTS.get(kind) or _FAULTS.get(kind.partition("_")[0], "is {shown}, which is not a valid value")
     length = len(value) if isinstance(value, list) else 0
@@ -244,7 +244,8 @@ def _fault(kind: str, loc: tuple[int | str, ...], value: object, ctx: Mapping[st
 
 def _shown(value: object) -> str:
     if isinstance(value, str | int | float):
-        return quoted(value, 60)
+        shown = quoted(value if isinstance(value, str) else json.dumps(value), 60)
+        return shown if isinstance(value, str) else shown[1:-1]
     return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "not understood"
 
 

@@ -105,7 +105,10 @@ def serve(
     try:
         listener = http.bind(host, port)
     except OSError as error:
-        _refuse(f"{host}:{port} cannot be listened on: {error}.")
+        _refuse(
+            f"{host}:{port} cannot be listened on ({error.strerror or error}). Use --port with a free port, "
+            "or stop the program that has this one."
+        )
     if stateless and transport == "sse":
         _refuse(
             "SSE keeps each client's session in one process, so it cannot be stateless. Use --transport http, or a "

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -530,6 +531,30 @@ def test_doctor_finds_a_home_that_is_a_file(monkeypatch: pytest.MonkeyPatch, cof
 def test_doctor_finds_a_setting_that_cannot_be_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "some")
     assert "TRIPTYCH_CONFIRM_USD" in _faults()["settings"]["found"]
+
+
+def test_doctor_finds_a_misspelled_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIPTYCH_BUDGET", "3")
+    monkeypatch.setenv("TRIPTYCH_OWNER_BUDGETS_USD", "3")
+    faults = _faults()
+    assert set(faults) == {"TRIPTYCH_BUDGET", "TRIPTYCH_OWNER_BUDGETS_USD"}
+    assert "did you mean TRIPTYCH_BUDGET_USD?" in faults["TRIPTYCH_BUDGET"]["mend"]
+
+
+def test_doctor_shows_what_is_no_setting_without_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t" * 16, "utf-8")
+    monkeypatch.setenv("TRIPTYCH_AUTH_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("TRIPTYCH_SERVICE_HOST", "10.0.0.1")  # Kubernetes sets it for a service of the name "triptych"
+    result = run("doctor", "--offline")
+    assert result.exit_code == Exit.DONE
+    assert "– TRIPTYCH_SERVICE_HOST: is ignored" in result.stdout and "AUTH_TOKEN_FILE" not in result.stdout
+
+
+def test_doctor_finds_an_mcp_that_the_server_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"mcp": "1.28.1"}
+    read = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: versions.get(name) or read(name))
+    assert "has mcp 1.28.1; Triptych needs mcp 2" in _faults()["mcp"]["found"]
 
 
 # -- the rest

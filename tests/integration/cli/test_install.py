@@ -787,6 +787,11 @@ def run(*args: str, answer: str | None = None) -> Any:
     return CliRunner().invoke(cli, ["install", *args], input=answer)
 
 
+@pytest.mark.usefixtures("at_home")
+def test_the_shown_change_hides_no_truth_value() -> None:
+    assert '"password": true\n' in run("vscode", "--dry-run").stderr
+
+
 def test_without_a_terminal_nothing_is_written_unless_yes_is_said(at_home: Path) -> None:
     refused = run("cursor")
     assert refused.exit_code == Exit.BAD_REQUEST

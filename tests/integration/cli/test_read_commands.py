@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from triptych import settings
 from triptych.cli import cli
+from triptych.cli.formatting import as_commands
 from triptych.cli.job_commands import with_all_images
 from triptych.core.json_fields import IN_JSON, LEFT_OUT_IF, Result
 from triptych.core.models import Failure
@@ -31,6 +32,27 @@ KEY = "sk-never-to-be-shown-1234567890"
 def fields(*args: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(CliRunner().invoke(cli, [*args, "--json"]).stdout)
     return found
+
+
+def test_a_refusal_names_commands_and_json_the_tools() -> None:
+    refused = CliRunner().invoke(cli, ["status", "job_00000000", "--json"])
+    assert refused.stderr == 'triptych: There is no job "job_00000000"; `triptych jobs` shows the recent ones.\n'
+    assert "list_jobs" in json.loads(refused.stdout)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ('get_status(job_id="job_1a", wait_s=50) waits for it.', "`triptych status job_1a --wait` waits for it."),
+        ('get_status(job_id="job_1a") says why.', "`triptych status job_1a` says why."),
+        ("list_models without arguments shows what there is.", "`triptych models` shows what there is."),
+        ("Or call again with max_cost_usd=0.48.", "Or repeat the command with --max-cost-usd 0.48."),
+        ('provider="draft" works without one', "--provider draft works without one"),
+        ("my_list_jobs and list_jobs_of", "my_list_jobs and list_jobs_of"),
+    ],
+)
+def test_calls_of_tools_read_as_commands(said: str, shown: str) -> None:
+    assert as_commands(said) == shown
 
 
 def of_service(ask: Callable[[ImageService], Awaitable[Result]]) -> dict[str, Any]:

@@ -178,6 +178,7 @@ def test_a_port_that_is_taken_is_said_so(tmp_path: Path) -> None:
             [sys.executable, "-c", serve, "http"], env=environ(tmp_path), capture_output=True, timeout=60, check=False
         )
     assert ended.returncode == 2 and b"cannot be listened on" in ended.stderr and b"Traceback" not in ended.stderr
+    assert b"Use --port" in ended.stderr and b"Errno" not in ended.stderr
 
 
 @pytest.fixture(scope="module")
