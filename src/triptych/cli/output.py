@@ -133,7 +133,7 @@ def read(work: Callable[[Opened], T]) -> T:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Collect no garbage: what the block imports is permanent."""
+    """Collect no garbage: the modules that the block imports are permanent."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

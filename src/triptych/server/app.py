@@ -145,8 +145,7 @@ class Handlers:
             self._sessions.end_streams()
 
     def _caller(self, ctx: Context) -> Caller:
-        from triptych.jobs.caller import SPEND
-        from triptych.jobs.service import Caller
+        from triptych.jobs.caller import SPEND, Caller
 
         caller = Caller(owner=ctx.lifespan_context.owner(ctx), files_url=self._files_url)
         user = ctx.request.scope.get("user") if ctx.request else None
