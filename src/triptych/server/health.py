@@ -61,10 +61,6 @@ class Health:
                 self._checked_s = anyio.current_time()
         return {**self._checks, "draining": "yes" if self.draining else "ok"}
 
-    async def is_ready(self) -> bool:
-        """Return whether every part is in order."""
-        return in_order(await self.checks())
-
     async def _check(self) -> dict[str, str]:
         try:
             with anyio.fail_after(CHECK_LIMIT_S):
