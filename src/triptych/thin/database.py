@@ -91,11 +91,15 @@ class Database:
             raise Unclear
 
 
-def clock() -> float:
-    """Return the seconds that `core.clock.SystemClock.monotonic` returns."""
-    if sys.platform == "win32":
-        return time.monotonic()
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+def clock(platform: str = sys.platform) -> float:
+    """Return the seconds that `core.clock.SystemClock.monotonic` returns, by the same counter of the system."""
+    if platform != "win32":
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    import ctypes
+
+    ticks_ms = ctypes.WinDLL("kernel32").GetTickCount64  # type: ignore[attr-defined, unused-ignore]
+    ticks_ms.restype = ctypes.c_uint64
+    return float(ticks_ms()) / 1000
 
 
 def _uri(path: str) -> str:
