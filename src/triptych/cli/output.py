@@ -1,4 +1,4 @@
-"""What all commands share: output, exit codes, and the service they call."""
+"""The common parts of all commands: output, exit codes, and the service that they call."""
 
 from __future__ import annotations
 

@@ -38,9 +38,9 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 class Health:
-    """What `/readyz` says about one process.
+    """The state of one process, for `/readyz`.
 
-    `works` is whether this process is to advance jobs. Set `draining` before the process ends: balancers then send it
+    `works` says whether this process advances jobs. Set `draining` before the process ends: balancers then send it
     nothing more.
     """
 
