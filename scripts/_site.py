@@ -89,7 +89,7 @@ def moved(path: Path, text: str, places: Mapping[Path, Path], repository: str | 
 
 
 def moves(drawing: re.Match[str]) -> str:
-    """Return a drawing of states as a table: what draws it would be loaded from another host."""
+    """Return a drawing of states as a table: the script that draws it would come from another host."""
     rows: dict[str, list[str]] = {}
     for old, new, note in re.findall(r"^ *(\S+) --> (\S+?)(?:: (.*))?$", drawing[1], re.MULTILINE):
         name = f"`{new}`" if new != "[*]" else "nothing else"
@@ -103,7 +103,7 @@ def moves(drawing: re.Match[str]) -> str:
 
 @dataclass
 class Page(HTMLParser):
-    """What one built page has: anchors, links, pictures, and whatever a browser loads for it."""
+    """The anchors, links and pictures of one built page, and the files that a browser loads for it."""
 
     anchors: set[str] = field(default_factory=set)
     links: list[str] = field(default_factory=list)

@@ -25,7 +25,7 @@ SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "PASSWORD")
 """Endings of the names of variables whose values are removed from log lines."""
 
 FIELDS = ("job_id", "prediction_id", "provider", "owner", "tool")
-"""What a JSON line repeats of the spans around it."""
+"""The fields of the surrounding spans that a JSON line repeats."""
 
 _PATTERNS = (
     (re.compile(r"(/files/[^\s?'\"<>]*\?)[^\s'\"<>\\]+"), r"\1…"),  # the signature in the URL of a file

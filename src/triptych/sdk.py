@@ -14,7 +14,7 @@ SUPPORTED = "2"
 
 
 def refusal(error: Exception) -> Exception | SystemExit:
-    """Return what to raise for a failed import: `SystemExit` (2), its sentence printed, if `mcp` is the reason."""
+    """Return the exception for a failed import: `SystemExit` (2), its sentence printed, if `mcp` is the reason."""
     said = mismatch()
     if said is None:
         return error
@@ -23,7 +23,7 @@ def refusal(error: Exception) -> Exception | SystemExit:
 
 
 def mismatch() -> str | None:
-    """Return what is wrong with the environment's `mcp` and what mends it; None if its version is right."""
+    """Return a sentence with the wrong `mcp` of the environment and its remedy; None if the version is right."""
     try:
         found = metadata.version("mcp")
     except metadata.PackageNotFoundError:

@@ -17,7 +17,8 @@ import httpx2
 import pytest
 
 from support import ROOT
-from support.clients import CallTool, bare_environ, drive_node_mcp, only
+from support.clients import CallTool, drive_node_mcp, only
+from support.systems import child_environment
 from triptych_emulators import Emulator, running
 
 CLIENT = ROOT / ".oracles/atlas/node_modules/atlascloud-mcp/dist/index.js"
@@ -36,7 +37,7 @@ pytestmark = [
 
 def drive(api: Emulator, body: Callable[[CallTool], Coroutine[Any, Any, None]]) -> None:
     """Run `body` with a function that calls a tool of the official client and returns its text."""
-    env = bare_environ(ATLASCLOUD_API_KEY=api.key, TRIPTYCH_ATLAS_BASE_URL=api.base_url)
+    env = child_environment(ATLASCLOUD_API_KEY=api.key, TRIPTYCH_ATLAS_BASE_URL=api.base_url)
     drive_node_mcp(CLIENT, LOADER, env, body)
 
 

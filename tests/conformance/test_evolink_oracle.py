@@ -16,7 +16,8 @@ import httpx2
 import pytest
 
 from support import ROOT
-from support.clients import CallTool, bare_environ, drive_node_mcp, only
+from support.clients import CallTool, drive_node_mcp, only
+from support.systems import child_environment
 from triptych_emulators import Emulator, running
 
 CLIENT = ROOT / ".oracles/evolink/node_modules/@evolinkai/evolink-media/dist/evolink-media/src/index.js"
@@ -36,7 +37,7 @@ pytestmark = [
 
 def drive(api: Emulator, body: Callable[[CallTool], Coroutine[Any, Any, None]], key: str = "") -> None:
     """Run `body` with a function that calls a tool of the official client and returns its text."""
-    env = bare_environ(EVOLINK_API_KEY=key or api.key, TRIPTYCH_EVOLINK_BASE_URL=api.base_url)
+    env = child_environment(EVOLINK_API_KEY=key or api.key, TRIPTYCH_EVOLINK_BASE_URL=api.base_url)
     drive_node_mcp(CLIENT, LOADER, env, body)
 
 

@@ -19,8 +19,7 @@ import httpx2
 import pytest
 
 from support import ROOT
-from support.clients import bare_environ
-from support.systems import python_of
+from support.systems import child_environment, python_of
 from triptych_emulators import Emulator, running
 
 PYTHON = python_of(ROOT / ".oracles/runware-venv")
@@ -43,9 +42,8 @@ Do = Callable[..., dict[str, Any]]
 def client(api: Emulator) -> Iterator[Do]:
     """Yield a function that calls a method of the official client and returns its answer or its error."""
     command = [str(PYTHON), str(DRIVER), api.base_url, api.key]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=bare_environ()
-    ) as process:
+    pipe, env = subprocess.PIPE, child_environment()
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env) as process:
         assert process.stdin and process.stdout and process.stderr
 
         def do(method: str, **params: Any) -> dict[str, Any]:

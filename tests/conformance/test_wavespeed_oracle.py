@@ -15,8 +15,7 @@ import httpx2
 import pytest
 
 from support import ROOT
-from support.clients import bare_environ
-from support.systems import python_of
+from support.systems import child_environment, python_of
 from triptych_emulators import Emulator, running
 
 VENV = ROOT / ".oracles/wavespeed-venv"
@@ -42,7 +41,7 @@ def client_does(api: Emulator, *steps: tuple[str, dict[str, Any]], key: str = ""
         text=True,
         timeout=60,
         check=True,
-        env=bare_environ(),
+        env=child_environment(),
     )
     told = json.loads(done.stdout)
     assert told["version"] == "2.0.5"

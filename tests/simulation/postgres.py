@@ -27,7 +27,6 @@ from simulation.here import here
 from simulation.loop import PROCESS, Killed, Process
 from support import postgres
 from triptych.core.states import LEASE_S
-from triptych.storage import statements
 
 real_connect = psycopg.Connection.connect.__func__  # type: ignore[attr-defined]
 TEMPLATE, NAME = "simulation_template", "simulated"
@@ -592,6 +591,3 @@ def plan(chance: random.Random, until_s: float, most: int = 3) -> list[tuple[str
         begin_s = chance.uniform(0.5, 0.9 * until_s)
         planned.append((kind, begin_s, begin_s + spread(chance, *SPELLS[kind])))
     return planned
-
-
-QUERIES = functools.partial(statements.load, "queries.sql", "queries_postgres.sql")

@@ -18,11 +18,6 @@ from mcp.client.sse import sse_client
 AUTH = {"Authorization": "Bearer test-key"}
 
 
-def bare_environ(**more: str) -> dict[str, str]:
-    """Return the environment of a child process: what every program needs, and no key of this machine."""
-    return {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ} | more
-
-
 def lines_through(command: Sequence[str | Path], lines: Sequence[Any]) -> list[Any]:
     """Return the JSON lines that a child process makes of these; it has to end well."""
     told = "\n".join(json.dumps(line) for line in lines)

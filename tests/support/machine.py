@@ -1,4 +1,4 @@
-"""What the tests ask of the machine: time for an answer, certificates and migrations once, directories in memory."""
+"""The tests' needs of the machine: time for an answer, certificates and migrations once, directories in memory."""
 
 from __future__ import annotations
 

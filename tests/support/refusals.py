@@ -1,4 +1,4 @@
-"""What an error tells the operator of the server: its message to clients leaves hosts, users and paths out."""
+"""A check of an error's text for the operator: the message to clients leaves hosts, users and paths out."""
 
 from __future__ import annotations
 

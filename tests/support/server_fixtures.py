@@ -1,4 +1,4 @@
-"""What the server's tests share: the offline service behind every transport, and a service that answers as it is told.
+"""The offline service behind every transport, and a service with given answers, for the tests of the server.
 
 `connect` runs one test body over memory, stdio, streamable HTTP and SSE, in both protocol eras. The HTTP servers are
 real child processes, one each for the whole run; stdio servers are children too, one per client.

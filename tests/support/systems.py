@@ -36,7 +36,7 @@ needs_any_name = pytest.mark.skipif(sys.platform == "win32", reason="Windows doe
 
 
 def child_environment(**more: str) -> dict[str, str]:
-    """Return the environment of a child: what every program needs, and `more`."""
+    """Return the environment of a child: what every program needs and `more`, so no key of this machine."""
     return {name: os.environ[name] for name in KEPT if name in os.environ} | more
 
 

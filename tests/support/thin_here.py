@@ -78,8 +78,8 @@ class ThinHere:
         server = build(self._answers.open_service, remote=False)
         text = io.TextIOWrapper(io.BufferedReader(handed), encoding="utf-8", errors="replace")
         async with stdio_server(anyio.wrap_file(text), self.out) as (incoming, outgoing):  # type: ignore[arg-type]
-            unsaid = taking_over._Unsaid(outgoing, handed)
-            await server.run(incoming, unsaid, server.create_initialization_options())
+            fresh = taking_over._WithoutRepeats(outgoing, handed)
+            await server.run(incoming, fresh, server.create_initialization_options())
 
 
 @dataclass(frozen=True, slots=True)

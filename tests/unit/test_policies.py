@@ -109,8 +109,7 @@ def test_every_test_that_a_policy_names_exists(name: str) -> None:
 
 def test_every_skip_for_a_system_has_its_reason_in_one_place() -> None:
     """A few tests are of one system; all others take a mark of `support.systems`."""
-    own = {"test_transports.py", "test_install.py", "test_private_files.py", "test_forked_start.py", "test_systems.py"}
-    own |= {"test_tables.py"}
+    own = {"test_transports.py", "test_systems.py", "test_tables.py"}
     for path in (ROOT / "tests").rglob("test_*.py"):
         if path.name not in own:
             skips = re.findall(r"skipif\([^)]*(?:win32|darwin|os\.name)", path.read_text("utf-8"))

@@ -26,7 +26,7 @@ class Migrated(Result):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked(Result):
-    """What a check found; empty if all is right."""
+    """The findings of a check; empty if all is right."""
 
     differences: list[str]
 

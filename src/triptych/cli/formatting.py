@@ -49,7 +49,7 @@ ESTIMATED = "~ an estimate at the list price: the provider reports no charge"
 
 
 class Exit(IntEnum):
-    """What an exit code means; docs/command-line.md and `--help` show this."""
+    """The exit codes; docs/command-line.md and `--help` show their meanings."""
 
     DONE = 0
     FAILED = 1

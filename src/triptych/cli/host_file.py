@@ -13,7 +13,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from triptych.core import errors
+from triptych.core import errors, systems
 
 _SECRET = re.compile(
     r"""(?ix)((?:key|token|secret|password|authorization)\w*["']?\s*[:=]\s*(?:["']|(?=\w)))
@@ -63,10 +63,10 @@ def write(path: Path, before: str | None, after: str, *, private: bool = False) 
             ) as file:
                 file.write(after.encode("utf-8"))
                 file.flush()
-                os.fsync(file.fileno())
+                systems.flush_file(file.fileno())
             if mode is not None:
                 fresh.chmod(mode)
-            fresh.replace(path)
+            systems.replace(fresh, path)
         finally:
             fresh.unlink(missing_ok=True)
     except OSError as error:

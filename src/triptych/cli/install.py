@@ -45,7 +45,7 @@ State = Literal["installed", "already", "removed", "absent", "printed", "shown",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed(Result):
-    """The result of a command; `state` is what became of the entry."""
+    """The result of a command; `state` is the outcome for the entry."""
 
     host: str
     scope: Scope

@@ -1,4 +1,4 @@
-"""What an MCP host's entry takes from this machine: the command, the settings of the shell, the names of keys.
+"""The parts of an MCP host's entry that come from this machine: command, settings of the shell, names of keys.
 
 Rules: keys and passwords are named, never read into an entry. Everything follows from a `Machine`, so that every
 platform can be tested on any.

@@ -33,6 +33,7 @@ from triptych.cli.machine import (
     with_directories,
 )
 from triptych.core import errors
+from triptych.providers.url_safety import LOOPBACK
 
 LOCAL_URL = "http://127.0.0.1:8765/mcp"
 TOKEN = "TRIPTYCH_AUTH_TOKEN"  # noqa: S105 (the name of a variable)
@@ -193,7 +194,7 @@ def http_entry(host: Host, url: str, machine: Machine, *, project: bool = False)
             "and it starts Triptych itself."
         )
     there = urlsplit(url)
-    local = there.hostname in ("127.0.0.1", "localhost", "::1")
+    local = there.hostname in LOOPBACK
     if there.scheme not in ("http", "https") or not there.hostname or there.username or there.query:
         raise errors.BadRequest(f"--url must be an address such as {LOCAL_URL}, without a key or a password in it.")
     if there.scheme == "http" and not local:

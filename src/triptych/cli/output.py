@@ -1,4 +1,4 @@
-"""What all commands share: output, exit codes, and the service they call."""
+"""The common parts of all commands: output, exit codes, and the service that they call."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def read(work: Callable[[Opened], T]) -> T:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Collect no garbage: what the block imports is permanent."""
+    """Collect no garbage: the modules that the block imports are permanent."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

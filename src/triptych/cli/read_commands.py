@@ -29,13 +29,13 @@ def status(screen: Screen, job: str, wait: bool) -> Exit:
     if wait:
         result = follow_job(screen, lambda service: service.get_status(job), wait=True)
     else:
-        result = read(lambda opened: _as_it_is(opened, job)) or run(resumed)
+        result = read(lambda opened: _only_read(opened, job)) or run(resumed)
     screen.show(result, formatting.job_text(result))
     return exit_of_status(result.status)
 
 
-def _as_it_is(opened: Opened, job: str) -> JobResult | None:
-    """Return a job with all its images; None if a call for it has more to do than to read.
+def _only_read(opened: Opened, job: str) -> JobResult | None:
+    """Return a job with all its images; None if `get_status` would also work on the job.
 
     Raises: `errors.UnknownHandle`.
     """

@@ -1,7 +1,8 @@
 """Ask the package index for a newer version: `triptych doctor --check-updates`, and nothing else, does so.
 
-Rules: one GET without a cookie, with the version in its User-Agent. No answer is a fault: the machine may be offline,
-and the index may have no such package. A package of the same name that is not this project's is never recommended.
+Rules: one GET without a cookie, with the version in its User-Agent. A missing answer is not a fault: the machine may be
+offline, and the index may have no such package. A package of the same name that is not this project's is never
+recommended.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ clock          wall clock, monotonic clock, notifier
 concurrency    exceptions out of task groups
 outages        log lines about an outage, few of them
 telemetry      spans and values for metrics, traces and logs
-json_fields    the root of results, and how money and time leave in JSON
+json_fields    the root of results, and the form of money and times in JSON
 secret         keys and passwords as values
 private_files  files that only the user can read
 systems        differences between Linux, macOS and Windows

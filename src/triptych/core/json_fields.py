@@ -1,4 +1,4 @@
-"""Results as JSON: the root of every result, and how money and time leave.
+"""Results as JSON: the root of every result, and the form of money and times.
 
 Money is a JSON number of US dollars with at most six decimals; a time is ISO 8601 in UTC. A command that only reads
 makes no schema, so pydantic is imported when a schema is asked for, and not before.
@@ -71,7 +71,7 @@ def _json(value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class _Leaves:
+class _JsonForm:
     """Tells pydantic the type that a value has in JSON, when it makes a schema."""
 
     convert: Callable[[Any], Any]
@@ -84,5 +84,5 @@ class _Leaves:
         return serializer.__get_pydantic_core_schema__(source, handler)
 
 
-Usd = Annotated[Decimal, _Leaves(_usd, float)]
-Utc = Annotated[datetime, _Leaves(_utc, str)]
+Usd = Annotated[Decimal, _JsonForm(_usd, float)]
+Utc = Annotated[datetime, _JsonForm(_utc, str)]

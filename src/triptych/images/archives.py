@@ -6,7 +6,6 @@ are. Must not know the database.
 
 from __future__ import annotations
 
-import os
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from triptych.core import errors, private_files
+from triptych.core import errors, private_files, systems
 from triptych.images.allowed_paths import allowed_path
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class Archive:
             return
         self._zip.close()
         with self._path.open("rb+") as file:
-            os.fsync(file.fileno())
+            systems.flush_file(file.fileno())
 
 
 def target(files: ImageFiles, path: str, allowed: Sequence[Path]) -> tuple[Path, str] | None:

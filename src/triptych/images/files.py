@@ -364,7 +364,7 @@ ELSEWHERE = (
     "If another machine stored it, give all of them one TRIPTYCH_OBJECTS_URL, or one shared folder as "
     "TRIPTYCH_HOME/images"
 )
-"""What mends a file that this machine lacks, where several machines share a database."""
+"""The remedy for a file that this machine lacks, where several machines share a database."""
 
 
 def _from_data_uri(item: str) -> bytes:

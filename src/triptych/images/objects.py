@@ -38,9 +38,9 @@ _KEY = re.compile(r"images/([0-9a-f]{64})\.[a-z]+")
 
 @dataclass(frozen=True, slots=True)
 class ObjectsPlace:
-    """Where the objects are: `s3://bucket/prefix`, `gs://…` or `az://…`, with settings of the store by obstore's names.
+    """An object store: `s3://bucket/prefix`, `gs://…` or `az://…`, with settings of the store by obstore's names.
 
-    What is not among them comes from the environment. `allow_http` is for an endpoint on loopback.
+    All other settings come from the environment. `allow_http` is for an endpoint on loopback.
     """
 
     url: str

@@ -21,9 +21,9 @@ class ServiceConfig:
     """The configuration of a service; `settings` reads it from the environment.
 
     `accounts` are all known providers, usable or not, in order of preference. `allowed_dirs` may be read and written by
-    every caller; `budget_usd` None is no cap, and so are `owner_budget_usd` (for each owner) and a group that is not in
-    `group_budgets_usd`; `proxy_resolves` is explained in `ProviderClient`. With `live_models` the
-    providers' live catalogues are used, else the built-in table alone.
+    every caller. No cap: `budget_usd` None, `owner_budget_usd` (for each owner) None, and a group that is not in
+    `group_budgets_usd`. `proxy_resolves` is explained in `ProviderClient`. With `live_models` the providers' live
+    catalogues are used, else the built-in table alone.
     """
 
     home: Path
@@ -38,6 +38,8 @@ class ServiceConfig:
     live_models: bool = True
     database_url: SecretStr | None = None
     """A PostgreSQL database; None is the SQLite file in `home`."""
+    objects: ObjectsPlace | None = None
+    """The object store for images; None: they are files below `home`."""
 
     def open_database(self) -> Database:
         """Open the configured database; this may block.
@@ -51,6 +53,3 @@ class ServiceConfig:
     def caps(self) -> Caps:
         """The caps of the ledger."""
         return Caps(self.budget_usd, self.owner_budget_usd, self.group_budgets_usd)
-
-    objects: ObjectsPlace | None = None
-    """The object store for images; None: they are files below `home`."""

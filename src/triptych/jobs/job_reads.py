@@ -35,7 +35,7 @@ def job_named(item: str) -> str | None:
 
 
 def seen_job(store: Store, job_id: str, caller: Caller) -> Seen:
-    """Return what `Seen` has of a job. Raises: as `visible_job`."""
+    """Return the small facts of a job. Raises: as `visible_job`."""
     found = store.seen(job_id_in(job_id))
     if not found or not caller.sees(found.owner):
         raise _unknown(job_id)

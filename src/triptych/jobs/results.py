@@ -266,7 +266,7 @@ class PrunedItem(Result):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneResult(Result):
-    """What `triptych prune` removed, or would remove; `unsaved` counts what only `--unsaved` removes."""
+    """The images that `triptych prune` removed, or would remove; `unsaved` counts those that need `--unsaved`."""
 
     done: bool
     older_than_days: int
@@ -278,7 +278,7 @@ class PruneResult(Result):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyResult(Result):
-    """What `triptych objects copy` copied; `lost` are the handles of images whose file is lost or damaged."""
+    """The result of `triptych objects copy`; `lost` are the handles of images whose file is lost or damaged."""
 
     copied: int
     bytes: int
@@ -293,7 +293,7 @@ class Saved(Result):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveResult(Result):
-    """What is saved. `saved` lists the files, in order; of many it has the first ones, and `more` is about the rest.
+    """The saved files. `saved` lists them in order; of many it has the first ones, and `more` is about the rest.
 
     In an archive the paths are the names in it.
     """

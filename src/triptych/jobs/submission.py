@@ -33,8 +33,8 @@ from triptych.providers import SubmitTimes
 from triptych.providers.accounts import Account
 from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore
+from triptych.storage.base import RESTARTED
 from triptych.storage.claims import Claim
-from triptych.storage.reads import RESTARTED
 
 log = logging.getLogger(__name__)
 

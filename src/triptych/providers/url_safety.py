@@ -1,7 +1,7 @@
 """Checks of URLs and addresses: which may be read, which may get a key, which proxy is used.
 
 Pure, except `resolve` and `proxy_for`. URLs are parsed by httpx2, which also sends the requests, so that the check and
-the request use the same host. It is imported with the first URL: a command that only reads the database has none.
+the request use the same host. The first URL imports httpx2: a command that only reads the database has none.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
                   service_holder, app -> sessions
                   app -> tools -> schemas, confirmation, fitting, resources, prompts, progress,
                          protocol_errors  (at the first request)
-                         tasks, patience, icons
+                         tasks, patience, call_limits, icons
                   http -> draining, webhooks, files, sites, limits, auth, scopes
                           auth -> oauth -> signing_keys, introspection  (with an identity provider alone)
     worker_process    a worker without a server

@@ -38,9 +38,9 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 class Health:
-    """What `/readyz` says about one process.
+    """The state of one process, for `/readyz`.
 
-    `works` is whether this process is to advance jobs. Set `draining` before the process ends: balancers then send it
+    `works` says whether this process advances jobs. Set `draining` before the process ends: balancers then send it
     nothing more.
     """
 
@@ -60,10 +60,6 @@ class Health:
                 self._checks = await self._check()
                 self._checked_s = anyio.current_time()
         return {**self._checks, "draining": "yes" if self.draining else "ok"}
-
-    async def is_ready(self) -> bool:
-        """Return whether every part is in order."""
-        return in_order(await self.checks())
 
     async def _check(self) -> dict[str, str]:
         try:

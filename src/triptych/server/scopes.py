@@ -1,4 +1,4 @@
-"""What a sign-in by OAuth may do, and how the server says what is missing (RFC 9728, RFC 6750).
+"""The rights of a sign-in by OAuth, and how the server names a missing one (RFC 9728, RFC 6750).
 
 `triptych:read` allows everything that pays nothing, `triptych:spend` also what may pay or sends images to a provider
 (`tools.SPENDING`). Every request needs the first. Tokens of `TRIPTYCH_AUTH_TOKEN` have both.

@@ -1,4 +1,4 @@
-"""Writes what a thin start answers: the answers of this server itself to each request that `thin.session` knows.
+"""Writes the snapshot for thin starts: this server's own answers to each request that `thin.session` knows.
 
 Rules: every text comes from a connection with the real server object, through the SDK's own checks and writers. Nothing
 of it depends on the settings or on the database, but the images of `resources/list`, for which a mark stands.
@@ -40,7 +40,7 @@ KINDS: Mapping[str, dict[str, Any]] = {
     "+skills": {messages.SKILLS: {}},
     "+ui+skills": {messages.GALLERY: {"mimeTypes": [MIME_TYPE]}, messages.SKILLS: {}},
 }
-"""What a client declares, by the end of an answer's name."""
+"""The extensions that a client declares, by the end of an answer's name."""
 
 
 def packaged() -> str:

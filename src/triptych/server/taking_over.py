@@ -23,7 +23,7 @@ Streams = tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessa
 
 
 def import_for_a_call() -> None:
-    """Import what the call that ended a thin start needs, while nothing collects garbage yet."""
+    """Import the modules that the first call needs, while garbage collection is off."""
     import triptych.jobs.service
     import triptych.server.tools  # noqa: F401
 
@@ -38,7 +38,7 @@ async def stdio(handed: HandedOver | None) -> AsyncIterator[Streams]:
         _leave_stdin()
         text = io.TextIOWrapper(io.BufferedReader(handed), encoding="utf-8", errors="replace")
         incoming, outgoing = await stack.enter_async_context(stdio_server(stdin=anyio.wrap_file(text)))
-        yield incoming, cast(WriteStream[SessionMessage], _Unsaid(outgoing, handed))
+        yield incoming, cast(WriteStream[SessionMessage], _WithoutRepeats(outgoing, handed))
 
 
 def _leave_stdin() -> None:
@@ -53,8 +53,8 @@ def _leave_stdin() -> None:
             rebind_std_handle_to_fd(0)
 
 
-class _Unsaid:
-    """A write stream without the answers that the client has already."""
+class _WithoutRepeats:
+    """A write stream that leaves out the answers that the client has already."""
 
     def __init__(self, stream: WriteStream[SessionMessage], handed: HandedOver) -> None:
         self._stream = stream
@@ -67,7 +67,7 @@ class _Unsaid:
     async def aclose(self) -> None:
         await self._stream.aclose()
 
-    async def __aenter__(self) -> _Unsaid:
+    async def __aenter__(self) -> _WithoutRepeats:
         await self._stream.__aenter__()
         return self
 

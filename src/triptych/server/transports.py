@@ -35,7 +35,7 @@ Transport = Literal["stdio", "http", "sse"]
 logger = logging.getLogger(__name__)
 
 KEEP_AFTER_S = 5.0
-"""When the first requests of a client are answered."""
+"""By then the first requests of a client are answered."""
 
 
 def announce(url: str) -> None:

@@ -7,6 +7,7 @@ Other packages use these modules; this file imports none of them:
     claims        `Claim`: which prediction is due, and the leases
     summaries     the small, frequent reads of a running job
     reads         the reads, and the writes of images
+    base          the database as a whole: its connection, counters and money
     budget        the ledger and the cap per 24 hours
     looks         the looks and their versions
     database      `Database`, the interface of both databases, and `open_database`
@@ -24,6 +25,7 @@ and `queries_thin.sql`, with those of a thin start.
 
 __all__ = [
     "async_store",
+    "base",
     "budget",
     "claims",
     "copying",

@@ -39,7 +39,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """What a process may claim for an account: so many steps, of an account that may run so many predictions."""
+    """The right to claim `steps` of an account, at which at most `max_running` predictions run at once."""
 
     account: str
     provider: str

@@ -1,4 +1,4 @@
-"""What the store needs of a database, and the choice of one: SQLite in a file, or PostgreSQL behind a URL.
+"""The interface of a database, and the choice of one: SQLite in a file, or PostgreSQL behind a URL.
 
 `sqlite.Database` and `postgres.Database` have these methods. The second is imported only if there is a URL.
 """

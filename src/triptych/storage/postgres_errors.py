@@ -81,7 +81,7 @@ class Target:
 
 
 _Known = tuple[str, str, bool]
-"""What is wrong, what mends it, and whether it passes by itself."""
+"""The fault, its remedy, and whether it passes by itself."""
 
 _LOST: _Known = ("{} does not answer ({}).", f"Is the server running and reachable? {_AGAIN}", True)
 _BUSY: _Known = ("{} did not finish a transaction ({}).", "Another one was in its way; Triptych asks again.", True)

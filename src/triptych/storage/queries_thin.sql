@@ -1,4 +1,4 @@
--- What a thin start asks about the database, read-only. `providers` is a JSON list of those that this process can use.
+-- The reads of a thin start. `providers` is a JSON list of those that this process can use.
 -- Each question is a few searches in an index for each provider, however many predictions there are.
 
 -- name: unfinished

@@ -116,7 +116,7 @@ _OF_JSON: Mapping[Any, Callable[[Any], Any]] = {
 
 @cache
 def _of_json(hint: Any) -> Callable[[Any], Any]:
-    """Return the function that makes a value of a type of its JSON data.
+    """Return the function that turns JSON data into a value of a type.
 
     Raises: `TypeError` for a type that no column has.
     """
@@ -135,7 +135,7 @@ def _of_json(hint: Any) -> Callable[[Any], Any]:
 
 
 def _of_parts(kind: Any, parts: tuple[Any, ...]) -> Callable[[Any], Any]:
-    """Return that function for a type with parts, such as a tuple of texts."""
+    """Return the function of `_of_json` for a type with parts, such as a tuple of texts."""
     if kind is UnionType and len(parts) == 2 and parts[1] is type(None):
         some = _of_json(parts[0])
         return _same if some is _same else lambda data: None if data is None else some(data)

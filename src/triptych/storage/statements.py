@@ -1,6 +1,7 @@
 """The statements of `queries.sql` by name, and their parameters.
 
-`queries_postgres.sql` has those that PostgreSQL needs differently, under the same names.
+`queries_postgres.sql` has those that PostgreSQL needs differently, under the same names. `queries_thin.sql` has those
+of a thin start, whose snapshot contains them.
 """
 
 from __future__ import annotations

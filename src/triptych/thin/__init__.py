@@ -1,13 +1,13 @@
-"""The thin start: the stdio server before its first real work, with the standard library alone.
+"""The thin start: the stdio server until its first real work, with the standard library alone.
 
     __init__ -> pipe, environment, snapshots, database -> session -> messages
 
-A client that only connects gets its answers from a snapshot that the real server wrote (`server.snapshots`). The first
-message that has no snapshot, and unfinished work in the database, start the real server in the same process. It reads
-the pipe on from there and knows the conversation (`pipe.HandedOver`).
+A client that only connects gets its answers from a snapshot that the real server wrote (`server.snapshots`). A message
+without an answer there, or unfinished work in the database, starts the real server in the same process. It reads the
+pipe on from there and knows the conversation (`pipe.HandedOver`).
 
-Rules: nothing here imports anything but the standard library and this package. Everything that is not exactly as
-expected is left to the real server: see `messages`.
+Rules: the modules import only the standard library and each other. Everything that is not exactly as expected is left
+to the real server: see `messages`.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def run(
     now: Callable[[], float] = time.monotonic,
     clock: Callable[[], float] = database.clock,
 ) -> HandedOver | None:
-    """Serve the client on stdin and stdout; return what the real server reads once it is needed.
+    """Serve the client on stdin and stdout; return the stdin of the real server once that is needed.
 
     None: a thin start is not possible, and nothing of stdin was read. At the end of stdin, and on SIGTERM and SIGINT,
-    the process ends. `now` counts seconds; `clock` has the times that the database has.
+    the process ends. `now` counts seconds; `clock` is that of the times in the database.
     """
     home = environment.home(environ)
     snapshot = snapshots.find(home)
@@ -86,7 +86,7 @@ def serve(session: Session, pipe: Pipe, rows: database.Database, now: Callable[[
 
 
 def _tell_news(session: Session) -> None:
-    """Tell the client of new images, if they can be read: the real server tells only what changes from now on."""
+    """Tell the client of new images, if they can be read: the real server tells only later changes."""
     try:
         _send(session.news())
     except Unknown:

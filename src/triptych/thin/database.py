@@ -1,7 +1,7 @@
-"""What the thin start reads from the database: whether there is work, and the images of `resources/list`.
+"""The thin start's looks at the database: whether there is work, and the images of `resources/list`.
 
-Rules: it opens the file read-only for each look and closes it again. It neither creates nor migrates anything. What it
-cannot read for sure is `Unclear`: then the real server looks.
+Rules: a look opens the file read-only and closes it again. Nothing is created or migrated. A look whose result is not
+certain raises `Unclear`: then the real server looks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from triptych.thin.snapshots import Snapshot
 
 OVERDUE_S = 3.0
-"""A process that lives takes a due step within this time."""
+"""A living process takes a due step within this time."""
 TOO_FAR_S = 1800.0
 """A due time further ahead is damaged data, and due now."""
 BUSY_S = 0.5
@@ -34,13 +34,13 @@ class Unclear(Unknown):
 
 
 class Work(Unknown):
-    """The database has work that nobody does."""
+    """The database has work, and no process does it."""
 
 
 class Database:
     """The database in a home directory.
 
-    `providers` are those that this process can use. `clock` has the seconds that the worker's times are in.
+    `providers` are those that this process can use. `clock` returns seconds, as the worker's clock does.
     """
 
     def __init__(self, home: str, snapshot: Snapshot, providers: Sequence[str], clock: Callable[[], float]) -> None:
@@ -91,17 +91,21 @@ class Database:
             raise Unclear
 
 
-def clock() -> float:
-    """Return the seconds of the clock that `core.clock.SystemClock` has."""
-    if sys.platform == "win32":
-        return time.monotonic()
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+def clock(platform: str = sys.platform) -> float:
+    """Return the seconds that `core.clock.SystemClock.monotonic` returns, by the same counter of the system."""
+    if platform != "win32":
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    import ctypes
+
+    ticks_ms = ctypes.WinDLL("kernel32").GetTickCount64  # type: ignore[attr-defined, unused-ignore]
+    ticks_ms.restype = ctypes.c_uint64
+    return float(ticks_ms()) / 1000
 
 
 def _uri(path: str) -> str:
-    """Return how SQLite opens a file without writing anything.
+    """Return the URI with which SQLite opens a file and writes nothing.
 
-    A file without a write-ahead log is open nowhere, and then read as it is: SQLite would begin a log.
+    A file without a write-ahead log is open nowhere. It is opened as immutable, because SQLite would begin a log.
     """
     name = path.replace(os.sep, "/").replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     root = "" if name.startswith("/") else "/"

@@ -1,6 +1,6 @@
-"""What the thin start reads from the environment: where the database is, and whether it can judge the settings.
+"""The thin start's reading of the environment: where the database is, and whether it can judge the settings.
 
-Rules: a setting that is not judged here makes the real server start at once; so does one that it would refuse.
+Rules: a setting that this module does not judge, or that the real server would refuse, starts the real server at once.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 LOOPBACK = ("127.0.0.1", "localhost")
+"""The names of `providers.url_safety` that a URL has without brackets."""
 
 
 def is_judged(environ: Mapping[str, str], providers: Mapping[str, str], urls: frozenset[str]) -> bool:
-    """Return whether the real server accepts these settings, and answers with them what the snapshot has.
+    """Return whether the real server accepts these settings, and gives the snapshot's answers with them.
 
     `providers` are names with the variables of their keys, `urls` the variables of base URLs.
     """

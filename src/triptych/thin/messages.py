@@ -24,7 +24,7 @@ PREFIX = "io.modelcontextprotocol/"
 VERSION, CLIENT, CAPABILITIES = f"{PREFIX}protocolVersion", f"{PREFIX}clientInfo", f"{PREFIX}clientCapabilities"
 LOG_LEVEL = f"{PREFIX}logLevel"
 LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
-"""No list and no handshake logs anything to the client."""
+"""Each is accepted, because no answer of a thin start has log messages."""
 GALLERY, SKILLS = f"{PREFIX}ui", f"{PREFIX}skills"
 GALLERY_TYPE = "text/html;profile=mcp-app"
 
@@ -47,7 +47,7 @@ class Message:
 
 
 class Client:
-    """What a client declares, as far as it changes an answer."""
+    """The declarations of a client that change an answer."""
 
     __slots__ = ("gallery", "skills")
 
@@ -178,7 +178,7 @@ def _client(capabilities: object) -> Client:
     return Client(GALLERY_TYPE in shown, SKILLS in extensions)
 
 
-def _of(*names: str) -> Callable[[object], bool]:
+def _objects(*names: str) -> Callable[[object], bool]:
     """Return a check: an object with at most these keys, whose values are objects."""
     return lambda value: _is_nested(value) and not set(value) - set(names)  # type: ignore[call-overload]
 
@@ -193,8 +193,8 @@ def _is_roots(value: object) -> bool:
 
 _CAPABILITIES: dict[str, Callable[[object], bool]] = {
     "roots": _is_roots,
-    "sampling": _of("context", "tools"),
-    "elicitation": _of("form", "url"),
+    "sampling": _objects("context", "tools"),
+    "elicitation": _objects("form", "url"),
     "experimental": _is_nested,
     "extensions": _is_nested,
 }

@@ -1,7 +1,7 @@
-"""The client's side of the pipe: a thread reads stdin from the start, and what it reads is handed on without a loss.
+"""The client's side of the pipe: a thread reads stdin from the start, and no byte is lost.
 
-The thin start takes whole lines; after `Pipe.hand_over` the real server reads the same bytes, first those that it must
-know of an answered conversation, then what no one has read yet.
+The thin start takes whole lines. After it the real server reads a `HandedOver`: first the answered lines that it must
+know, then every byte that is not answered.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 65_536
 MOST_CHUNKS = 16
-"""A client that sends faster than it is answered has to wait, as at the real server."""
+"""More than that waits in the pipe, and then the client waits, as with the real server."""
 REPLAY_LIMIT_S = 30.0
 
 
@@ -69,7 +69,7 @@ class Pipe:
         return line + newline
 
     def unread(self, line: bytes) -> None:
-        """Put a line back in front of what is not taken yet."""
+        """Put a line back: it is the next one again."""
         self._read = line + self._read
 
     def take(self) -> bytes:
@@ -84,9 +84,9 @@ class Pipe:
 class HandedOver(io.RawIOBase):
     """The stdin of the real server after a thin start.
 
-    It reads each of the `replayed` lines, and the next bytes only once the server has answered that line with what the
-    client has already: `drops` says so of each message that the server sends. `has_work`: the database needs the server
-    at once, not the client.
+    It gives one of the `replayed` lines at a time, and goes on once the server has answered that line. The client has
+    that answer already: `drops` recognizes it among the server's messages. `has_work`: work in the database ended the
+    thin start, not a message.
     """
 
     def __init__(self, pipe: Pipe, replayed: Sequence[Replayed], has_work: bool = False) -> None:

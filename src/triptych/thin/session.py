@@ -1,4 +1,4 @@
-"""What the thin start has said so far with its client, and what it answers next.
+"""One conversation with a client, and the answer to its next line.
 
 One connection is of one era: that of its first request. `initialize` opens an earlier one, a request with the fields of
 2026-07-28 the modern one. `Session.answer` raises `messages.Unknown` for everything that the real server must answer.
@@ -37,7 +37,7 @@ class Session:
         self._listening: Replayed | None = None
         self._listing: list[Replayed] = []
         self._told: list[str] | None = None
-        """The images that the client was told of, or that were there when it began to listen."""
+        """The images that the client knows of: told before, or there when it began to listen."""
         self._initialized = False
 
     def answer(self, line: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The answers that the real server wrote down, and the key that says which server that was.
+"""The stored answers of the real server, and the key of the server that wrote them.
 
 The first line of a snapshot is the checksum of the others. The second is a JSON object: `key`, `answers` (version of
 the protocol → name → number of a line), `statements` (SQL by name), `schema` (the version of the database),
@@ -49,7 +49,7 @@ class Snapshot:
         self.urls = frozenset[str](fields["urls"])
 
     def text(self, version: str, name: str, request_id: RequestId | None, images: Sequence[str] | None = None) -> bytes:
-        """Return an answer as it is sent, with its newline. Raises: `messages.Unknown` if it was not written down."""
+        """Return an answer as it is sent, with its newline. Raises: `messages.Unknown` if it is not stored."""
         number = self._answers.get(version, {}).get(name)
         if number is None:
             raise Unknown
@@ -109,12 +109,12 @@ def installed(path: Sequence[str]) -> dict[str, str] | None:
             if f"{name}.py" in names:
                 return None
             if name in names and os.path.isfile(os.path.join(folder, name, "__init__.py")):
-                versions = [one for one in names if one.endswith(".dist-info") and _of(one) == name]
+                versions = [one for one in names if one.endswith(".dist-info") and _package_of(one) == name]
                 if len(versions) != 1:
                     return None
                 found[name] = versions[0].removesuffix(".dist-info").partition("-")[2]
     return found if len(found) == len(VERSIONED) + 1 else None
 
 
-def _of(folder: str) -> str:
+def _package_of(folder: str) -> str:
     return folder.partition("-")[0].lower().replace("-", "_").replace(".", "_")

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
+from support.systems import needs_modes, needs_terminals
 from triptych import __version__, providers
 from triptych.__main__ import forget_unexpanded
 from triptych.cli import cli, host_file, install, mcp_clients
@@ -703,7 +704,7 @@ def test_a_backup_is_kept_and_never_overwritten(tmp_path: Path) -> None:
     assert ":1/mcp" in kept[1].read_text("utf-8") and ":2/mcp" in kept[2].read_text("utf-8")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="modes and links are POSIX's")
+@needs_modes
 def test_the_files_mode_stays_and_a_link_stays_a_link(tmp_path: Path) -> None:
     real = tmp_path / "dotfiles.json"
     real.write_text("{}", "utf-8")
@@ -800,7 +801,7 @@ def test_without_a_terminal_nothing_is_written_unless_yes_is_said(at_home: Path)
     assert files(at_home) == [".cursor/mcp.json"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal is POSIX's")
+@needs_terminals
 @pytest.mark.parametrize(("answer", "code", "written"), [("y\n", 0, True), ("n\n", 8, False)])
 def test_at_a_terminal_the_change_is_shown_and_asked_for(answer: str, code: int, written: bool, tmp_path: Path) -> None:
     import pty

@@ -17,8 +17,7 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
 from support.servers import SMALL, CannedService, Child, Connect, environ, job_result
-from triptych.server import app as building
-from triptych.server import limits
+from triptych.server import call_limits, limits
 
 ANN, BEN, CLEO = (f"{name}-token-0123456789" for name in ("anns", "bens", "cleos"))
 LIMIT_S = 1.5
@@ -322,7 +321,7 @@ def test_idle_connections_make_room_for_others(unhurried: str) -> None:
 async def test_calls_that_outlive_their_requests_are_counted_too(
     client_of: Connect, told: CannedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "CALLS_PER_OWNER", 2)
+    monkeypatch.setattr(call_limits, "CALLS_PER_OWNER", 2)
     begun, go_on = [anyio.Event(), anyio.Event()], anyio.Event()
 
     async def take_long(caller: Any) -> Any:

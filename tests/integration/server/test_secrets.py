@@ -25,9 +25,9 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from support.clients import bare_environ
 from support.flows import edit
 from support.pictures import picture
+from support.systems import child_environment
 from triptych import logs, providers
 from triptych.core import errors
 from triptych.providers.client import ProviderClient
@@ -124,7 +124,7 @@ class Parrot:
 
 async def rounds(urls: dict[str, str], home: Path, coffee: str) -> tuple[list[str], bytes]:
     """Return all that a server process answers and all that it writes to stderr, every provider tried in every way."""
-    environ = bare_environ(
+    environ = child_environment(
         TRIPTYCH_HOME=str(home),
         TRIPTYCH_ALLOWED_DIRS=str(Path(coffee).parent),
         TRIPTYCH_AUTH_TOKEN=TOKEN,

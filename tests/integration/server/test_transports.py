@@ -89,13 +89,14 @@ def imported_by(home: Path, **env: str) -> set[str]:
 def test_a_start_without_a_thin_one_imports_only_what_initialize_needs(tmp_path: Path) -> None:
     imported = imported_by(tmp_path / "home", TRIPTYCH_METRICS="off")  # a setting that a thin start does not judge
     ours = {name for name in imported if name.split(".")[0] == "triptych"}
-    server = ("app", "icons", "patience", "service_holder", "sessions", "taking_over", "tasks", "transports")
+    server = ("app", "call_limits", "icons", "patience", "service_holder", "sessions", "taking_over", "tasks")
     assert {name for name in ours if not name.startswith("triptych.thin")} <= {
         "triptych",
         "triptych.core",
         "triptych.core.systems",
         "triptych.server",
         *(f"triptych.server.{name}" for name in server),
+        "triptych.server.transports",
         "triptych.server.worker_process",
     }
     assert not imported & {"PIL", "sqlite3", "platformdirs", "jsonschema"}

@@ -11,14 +11,12 @@ import pytest
 
 from support.fixtures import MakeService
 from support.jobs import Options, edit_sequence
+from support.systems import needs_modes
 from triptych.core import private_files
 from triptych.jobs.service import Caller
 from triptych.storage.sqlite import Database
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(os.name == "nt", reason="on Windows a file has the rights of its directory"),
-]
+pytestmark = [pytest.mark.anyio, needs_modes]
 
 
 @pytest.fixture(autouse=True)

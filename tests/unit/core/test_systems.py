@@ -17,6 +17,7 @@ import pytest
 
 from triptych.core import clock, errors, systems
 from triptych.images import allowed_paths
+from triptych.thin import database
 
 PLATFORMS = ("linux", "darwin", "win32")
 
@@ -200,6 +201,10 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 def test_windows_counts_from_its_boot_with_one_counter(windows: dict[str, Any]) -> None:
     assert clock._since_boot_s("win32") == 90.0
     assert clock.boot_id("win32") == "7"
+
+
+def test_a_thin_start_on_windows_reads_the_same_counter(windows: dict[str, Any]) -> None:
+    assert database.clock("win32") == clock._since_boot_s("win32")
 
 
 def test_a_windows_without_a_boot_id_has_an_empty_one(windows: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

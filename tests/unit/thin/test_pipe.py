@@ -12,8 +12,6 @@ import pytest
 from triptych.thin.messages import LONGEST_LINE_BYTES
 from triptych.thin.pipe import HandedOver, Pipe
 
-FOREVER = float("inf")
-
 
 class Client:
     """The end of a pipe at which the client writes."""

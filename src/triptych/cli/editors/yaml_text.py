@@ -23,7 +23,7 @@ class _Block(NamedTuple):
     at: int
     end: int
     rest: str
-    """What stands behind the colon, without a comment."""
+    """The text behind the colon, without a comment."""
 
 
 def get(text: str, path: Sequence[str]) -> Any:

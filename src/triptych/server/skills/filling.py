@@ -16,7 +16,7 @@ _PAID = ("edit_sequence(", "edit_chain(", "generate_sequence(")
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What fills a skill.
+    """The values that fill a skill.
 
     `named` are the values of names in capitals. Steps that have one of the names in `without` are left out. A call with
     `model=MODEL` is written once for each of `models`. `options` go into every paid call, `references` into every paid
