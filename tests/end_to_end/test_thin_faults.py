@@ -172,6 +172,15 @@ HOMES = (missing, a_file, under_a_file, broken, empty, newer, a_folder)
 ASKED = (*OPENING.splitlines(keepends=True), line("resources/list", 2), call(3), line("resources/list", 4))
 
 
+def replies(talk: Talk) -> tuple[list[Any], Any]:
+    """Return the answers to each line of `ASKED`, said one by one, and how the process ended."""
+    answers = []
+    for asked in ASKED:
+        talk.say(asked)
+        answers += talk.hear(b'"id"' in asked)
+    return answers, talk.end()
+
+
 @pytest.mark.parametrize("make", HOMES, ids=lambda make: make.__name__)
 def test_a_home_in_any_state_is_answered_alike(tmp_path: Path, make: Callable[[Path], None]) -> None:
     heard = []
@@ -183,12 +192,7 @@ def test_a_home_in_any_state_is_answered_alike(tmp_path: Path, make: Callable[[P
             home.parent.rename(tmp_path / "before")
         home.parent.mkdir()
         make(home)
-        talk = Talk(environ(home, TRIPTYCH_MODELS="builtin"), argv)
-        answers = []
-        for asked in ASKED:
-            talk.say(asked)
-            answers += talk.hear(b'"id"' in asked)
-        heard.append((answers, talk.end()))
+        heard.append(replies(Talk(environ(home, TRIPTYCH_MODELS="builtin"), argv)))
     assert heard[0] == heard[1]
 
 
@@ -207,15 +211,9 @@ BROKEN_SETTINGS: dict[str, dict[str, str]] = {
 
 @pytest.mark.parametrize("name", BROKEN_SETTINGS)
 def test_broken_settings_are_reported_alike(tmp_path: Path, name: str) -> None:
-    heard = []
-    for argv in (TRIPTYCH, REAL):
-        talk = Talk(environ(tmp_path / "home") | BROKEN_SETTINGS[name], argv, cwd=tmp_path)
-        answers = []
-        for asked in ASKED:
-            talk.say(asked)
-            answers += talk.hear(b'"id"' in asked)
-        heard.append((answers, talk.end()))
-    assert heard[0] == heard[1]
+    env = environ(tmp_path / "home") | BROKEN_SETTINGS[name]
+    thin, real = (replies(Talk(env, argv, cwd=tmp_path)) for argv in (TRIPTYCH, REAL))
+    assert thin == real
 
 
 SETTINGS: dict[str, dict[str, str]] = {

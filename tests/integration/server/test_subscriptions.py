@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -80,7 +82,10 @@ async def test_a_listen_stream_carries_what_was_asked_for(client_of: Connect, to
     assert heard == [ResourceUpdated(JOB), ResourcesListChanged()]
 
 
-async def test_many_changes_at_once_are_told_as_one(told: CannedService, monkeypatch: pytest.MonkeyPatch) -> None:
+@asynccontextmanager
+async def changes_of(told: CannedService) -> AsyncIterator[list[Any]]:
+    """Yield what the sessions of a service publish to the person at the machine, while the block runs."""
+
     async def open_told() -> Any:
         return told
 
@@ -88,6 +93,11 @@ async def test_many_changes_at_once_are_told_as_one(told: CannedService, monkeyp
     async with sessions.ClientSessions(open_told).running() as crowd:
         crowd._channels[None].bus.subscribe(published.append)
         await crowd.service()
+        yield published
+
+
+async def test_many_changes_at_once_are_told_as_one(told: CannedService, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with changes_of(told) as published:
         for n in range(100):
             told.change("job_12345678", returned=n)
         await anyio.wait_all_tasks_blocked()
@@ -95,13 +105,7 @@ async def test_many_changes_at_once_are_told_as_one(told: CannedService, monkeyp
 
 
 async def test_changes_of_many_jobs_are_one_read(told: CannedService) -> None:
-    async def open_told() -> Any:
-        return told
-
-    published: list[Any] = []
-    async with sessions.ClientSessions(open_told).running() as crowd:
-        crowd._channels[None].bus.subscribe(published.append)
-        await crowd.service()
+    async with changes_of(told) as published:
         for n in range(100):
             told.change(f"job_{n:08}", returned=n)
         await anyio.wait_all_tasks_blocked()
@@ -110,13 +114,7 @@ async def test_changes_of_many_jobs_are_one_read(told: CannedService) -> None:
 
 
 async def test_a_change_of_an_unreadable_job_is_still_sent(told: CannedService) -> None:
-    async def open_told() -> Any:
-        return told
-
-    published: list[Any] = []
-    async with sessions.ClientSessions(open_told).running() as crowd:
-        crowd._channels[None].bus.subscribe(published.append)
-        await crowd.service()
+    async with changes_of(told) as published:
         for listener in told.listeners:
             listener("job_00000000")
         await anyio.wait_all_tasks_blocked()
