@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from triptych.core import errors
@@ -97,6 +98,19 @@ class Settings:
     def shared(self) -> bool:
         """Whether other machines use the database too."""
         return self.setup.database_url is not None
+
+
+def variables() -> set[str]:
+    """Return the name of every variable that `read` reads."""
+    asked: set[str] = set()
+
+    class Empty(dict[str, str]):
+        def get(self, key: str, default: Any = None) -> Any:
+            asked.add(key)
+            return default
+
+    read(Empty())
+    return asked
 
 
 def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:

@@ -92,18 +92,6 @@ def all_commands(group: click.Group = cli, before: str = "") -> Iterator[tuple[s
             yield f"{before}{name}", command
 
 
-def variables() -> set[str]:
-    asked: set[str] = set()
-
-    class Environment(dict[str, str]):
-        def get(self, key: str, default: Any = None) -> Any:
-            asked.add(key)
-            return default
-
-    settings.read(Environment())
-    return asked
-
-
 def kinds(error: type[errors.TriptychError]) -> Iterator[str]:
     yield error.kind
     for inner in error.__subclasses__():
@@ -118,7 +106,7 @@ def names() -> Iterator[str]:
     for prompt in prompts.listing().prompts:
         yield f"prompt {prompt.name}"
         yield from (f"prompt {prompt.name} takes {argument.name}" for argument in prompt.arguments or ())
-    for variable in variables():
+    for variable in settings.variables():
         yield f"setting {variable}"
         if variable.startswith("TRIPTYCH_") or variable.endswith(__main__.SECRETS):
             yield f"setting {variable}_FILE"

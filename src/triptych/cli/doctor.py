@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -38,7 +38,7 @@ from triptych.providers import Flow, HttpRequest, HttpResponse
 from triptych.providers.accounts import Account
 from triptych.providers.client import ProviderClient
 from triptych.providers.url_safety import LOOPBACK
-from triptych.settings import Settings
+from triptych.settings import Settings, variables
 from triptych.settings import read as read_settings
 from triptych.storage.database import open_postgres
 from triptych.storage.jobs import Store
@@ -127,26 +127,13 @@ def _versions() -> Check:
     )
 
 
-class _Asked(dict[str, str]):
-    """An empty environment that keeps the names of the variables that were read from it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: set[str] = set()
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self.names.add(key)
-        return default
-
-
 def _unknown_settings(environ: Mapping[str, str]) -> Iterator[Check]:
     """Find variables that are ignored; one that is nearly a setting's name is a fault: a misspelled cap is none."""
-    asked = _Asked()
-    read_settings(asked)
+    known = variables()
     for name in sorted(environ):
-        if not name.startswith("TRIPTYCH_") or name.removesuffix("_FILE") in asked.names:
+        if not name.startswith("TRIPTYCH_") or name.removesuffix("_FILE") in known:
             continue
-        near = difflib.get_close_matches(name, asked.names, n=1, cutoff=NEAR)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
         mend = f"did you mean {near[0]}? Rename it, or unset it" if near else None
         state: Literal["off", "fault"] = "fault" if near else "off"
         yield Check(about=line(name, 80), state=state, found="is ignored: Triptych has no such setting", mend=mend)

@@ -33,6 +33,7 @@ from triptych.cli.machine import Machine
 from triptych.cli.output import Screen
 from triptych.core import errors
 from triptych.settings import read as read_settings
+from triptych.settings import variables
 
 KEY = "sk-never-to-be-written-1234567890"
 HOSTS = mcp_clients.hosts()
@@ -208,14 +209,7 @@ def test_settings_of_the_shell_hold_in_every_host(host: str, platform: str, tmp_
 
 
 def test_every_setting_that_is_read_is_carried(tmp_path: Path) -> None:
-    asked: set[str] = set()
-
-    class Environment(dict[str, str]):
-        def get(self, key: str, default: Any = None) -> Any:
-            asked.add(key)
-            return default
-
-    read_settings(Environment())
+    asked = variables()
     of_http_alone = {name for name in asked if name.startswith(("TRIPTYCH_OAUTH_", "TRIPTYCH_METRICS"))}
     of_http_alone |= {"TRIPTYCH_AUTH_TOKEN", "TRIPTYCH_PUBLIC_URL", "TRIPTYCH_WEBHOOKS"}
     every = machine(tmp_path, **dict.fromkeys(asked, "x"))
